@@ -1,0 +1,58 @@
+# The study as a graph of files; docs/architecture.md names each step, what it calls and what it writes.
+#
+#   snakemake --cores all                              everything, in miniature (config/mini.yaml)
+#   snakemake --cores all table4                       one piece; `snakemake --list-target-rules` names them
+#   snakemake --cores all --config seeds=[0,1,2]       laid over the scale's file
+#   snakemake --cores all --config scale=smoke         short for --configfile config/smoke.yaml
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/artifacts.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/reporting.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        COVERED,
+    message:
+        "Everything is there"
+
+
+rule scores:
+    input:
+        SCORES,
+
+
+rule headline:
+    input:
+        HEADLINE,
+
+
+for number in TABLES:
+
+    rule:
+        name:
+            f"table{number}"
+        input:
+            table_files(number),
+
+
+for number in FIGURES:
+
+    rule:
+        name:
+            f"figure{number}"
+        input:
+            figure_files(number),
+
+
+onstart:
+    write_if_changed(settings, Path(CONFIG))
+
+
+onsuccess:
+    print(f"Done. Tables are in {settings.paths.results}/tables, figures in {settings.paths.figures}.")

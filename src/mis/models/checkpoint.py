@@ -1,0 +1,36 @@
+"""Loading a checkpoint that transformers knows: weights from safetensors only, and a processor that fits them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+import mis.models.processing  # noqa: F401  (registers the processor)
+from mis.errors import MisError
+
+
+def load_checkpoint(folder: Path):
+    """(model, processor) of a checkpoint; weights from safetensors only."""
+    if not list(folder.glob("*.safetensors")):
+        raise MisError(f"{folder}: no checkpoint here (no *.safetensors); run `mis pretrain` or `mis train` first")
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+    check_fit(model, processor, folder)
+    return model, processor
+
+
+def check_fit(model, processor, folder: Path) -> None:
+    """A processor of another checkpoint would feed the wrong tokens without a word: refuse it."""
+    config, tokenizer = model.config, processor.tokenizer
+    vocabulary = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > vocabulary:
+        raise MisError(f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {vocabulary}: they are not of one "
+                       "checkpoint; copy the processor's files from where the weights came from")  # fmt: skip
+    if (config.image_token_id, config.image_seq_length) != (processor.image_token_id, processor.image_seq_length):
+        raise MisError(
+            f"{folder}: the model expects {config.image_seq_length} image tokens of id {config.image_token_id}, the processor "
+            f"writes {processor.image_seq_length} of id {processor.image_token_id}: they are not of one checkpoint; copy the "
+            "processor's files from where the weights came from"
+        )

@@ -1,0 +1,52 @@
+"""A checkpoint on this machine, through transformers: greedy decoding in batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from mis import layout
+from mis.models import Answer
+from mis.models.chat import prompt_texts
+from mis.models.checkpoint import load_checkpoint
+from mis.models.features import FeatureStore, FeatureTower
+from mis.prompts import user_text
+from mis.samples import Sample
+from mis.settings import Settings
+
+
+class LocalModel:
+    """Answers with the checkpoint in `folder`. Decoding is greedy, as in the paper (temperature 0)."""
+
+    def __init__(self, folder: Path, settings: Settings, seed: int, model_name: str):
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        torch.set_num_threads(settings.evaluation.threads)
+        self.model, self.processor = load_checkpoint(folder)
+        self.model.eval()
+        self.max_new_tokens = settings.evaluation.max_new_tokens
+        self.pictures = FeatureStore(
+            layout.features(settings, model_name, seed), self.model.model.vision_tower, self.processor
+        )
+        self.model.model.vision_tower = FeatureTower()
+
+    @torch.no_grad()
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        texts = prompt_texts(self.processor, [user_text(s) for s in samples], [len(s.images) for s in samples])
+        tokenizer = self.processor.tokenizer
+        inputs = tokenizer(texts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
+        inputs = {key: inputs[key] for key in ("input_ids", "attention_mask")}
+        paths = [path for sample in samples for path in sample.images]
+        if paths:
+            inputs["pixel_values"] = self.pictures(paths)
+        length = inputs["input_ids"].shape[1]
+        output = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
+        answers = []
+        for row in output[:, length:].tolist():
+            stopped = tokenizer.eos_token_id in row
+            tokens = row[: row.index(tokenizer.eos_token_id)] if stopped else row
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            answers.append(Answer(text, "stop" if stopped else "length"))
+        return answers

@@ -1,0 +1,88 @@
+"""InternVL's processor without its video half, which needs torchvision.
+
+`InternVLProcessor` cannot be built on a machine without torchvision, because its video processor is required. This subclass
+drops it and is registered for `InternVLConfig`, so that `AutoProcessor` returns it for a checkpoint saved with it; an
+unregistered one would make `AutoProcessor` return a bare tokenizer without a word. Importing this module registers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoProcessor, InternVLConfig, InternVLProcessor, PreTrainedTokenizerFast
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+SPECIAL = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "bos_token": "<|im_start|>",
+    "eos_token": "<|im_end|>",
+}
+IMAGE_TOKENS = {
+    "start_image_token": "<img>",
+    "end_image_token": "</img>",
+    "context_image_token": "<IMG_CONTEXT>",
+    "video_token": "<video>",
+}
+# InternVL2.5's conversation format, without a system turn; pictures come first, as InternVL counts them.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+class InternVLImageProcessor(InternVLProcessor):
+    """`InternVLProcessor` for pictures only. One tile a picture unless `crop_to_patches` is asked for."""
+
+    # The parent forces crop_to_patches=True over the saved configuration, which turns one tile into up to forty.
+    images_kwargs = {"crop_to_patches": False}
+
+    def __init__(self, image_processor=None, tokenizer=None, image_seq_length: int = 256, chat_template=None, **kwargs):
+        kwargs.pop("video_processor", None)
+        super().__init__(
+            image_processor, tokenizer, None, image_seq_length=image_seq_length, chat_template=chat_template, **kwargs
+        )
+
+    @classmethod
+    def get_attributes(cls):
+        return ["image_processor", "tokenizer"]
+
+
+AutoProcessor.register(InternVLConfig, InternVLImageProcessor, exist_ok=True)
+
+
+def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are the words given, split at white space, with InternVL's special tokens in front."""
+    special = [*SPECIAL.values(), *IMAGE_TOKENS.values()]
+    vocabulary = [*special, "user", "assistant", *sorted(set(words) - {"user", "assistant"})]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        extra_special_tokens=IMAGE_TOKENS,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        **SPECIAL,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_processor(words: Iterable[str], image_size: int, image_seq_length: int) -> InternVLImageProcessor:
+    """The miniature's processor: pictures of `image_size` pixels, `image_seq_length` tokens each."""
+    images = GotOcr2ImageProcessorPil(
+        size={"height": image_size, "width": image_size},
+        crop_to_patches=False,
+        min_patches=1,
+        max_patches=1,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+    )
+    tokenizer = word_tokenizer(words)
+    return InternVLImageProcessor(
+        images, tokenizer, image_seq_length=image_seq_length, chat_template=tokenizer.chat_template
+    )

@@ -1,0 +1,14 @@
+"""The words around a question. Every model at every scale gets its text from here."""
+
+from mis.samples import Sample
+
+
+def user_text(sample: Sample) -> str:
+    """The text of the user's turn. A multiple-choice question lists its options by name, not by letter.
+
+    The miniature's language is lower-case words with spaces around punctuation; a small model trained from scratch
+    learns to answer with an option's name but stays at chance with letters.
+    """
+    if not sample.options:
+        return sample.question
+    return f"{sample.question} options : {' , '.join(sample.options)}"

@@ -1,0 +1,98 @@
+"""The records that flow from a dataset's files to a table.
+
+A :class:`Sample` is one question of a benchmark; an :class:`Example` is one conversation to train on; a
+:class:`Response` is what a model said to a sample; a :class:`Verdict` is what a judge made of it. The same four records
+serve every scale. They are written as JSON Lines; `key` identifies a row.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question. `images` are existing files, in the order in which the question counts them.
+
+    `options` holds the texts of a multiple-choice question and `answer` the text of the right one; both are empty for an
+    open question. `tags` are extra groupings for scores, for example ("taught",).
+    """
+
+    benchmark: str
+    split: str
+    id: str
+    question: str
+    images: tuple[Path, ...] = ()
+    category: str = ""
+    sub_category: str = ""
+    options: tuple[str, ...] = ()
+    answer: str = ""
+
+    @property
+    def key(self) -> str:
+        """`benchmark/split/id`: unique over all benchmarks; the split may be empty."""
+        return f"{self.benchmark}/{self.split}/{self.id}"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training conversation of a single turn: `images` + `prompt` -> `response`.
+
+    `source` names the dataset, `kind` is "safety" (a harmful input), "benign" (a harmless input of a safety dataset)
+    or "general" (instruction data). `images` are paths relative to the data root. `category` may be empty.
+    """
+
+    id: str
+    source: str
+    kind: str
+    images: tuple[str, ...]
+    prompt: str
+    response: str
+    category: str = ""
+    sub_category: str = ""
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a model said. `finish_reason` is stop, length, filtered or failed; `error` says why it failed."""
+
+    benchmark: str
+    split: str
+    sample_id: str
+    model: str
+    arm: str
+    seed: int
+    text: str
+    finish_reason: str = "stop"
+    error: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.benchmark}/{self.split}/{self.sample_id}/{self.model}/{self.arm}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge made of one response. `outcome` is a word of `taxonomy`; `reason` is for a reader of the file."""
+
+    benchmark: str
+    split: str
+    sample_id: str
+    model: str
+    arm: str
+    seed: int
+    judge: str
+    outcome: str
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.benchmark}/{self.split}/{self.sample_id}/{self.model}/{self.arm}"
+
+
+def to_row(record: Response | Verdict | Example) -> dict:
+    """A record as a JSON object; responses and verdicts carry their `key` first."""
+    row = dataclasses.asdict(record)
+    return {"key": record.key, **row} if isinstance(record, (Response, Verdict)) else row

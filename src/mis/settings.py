@@ -1,0 +1,194 @@
+"""The configuration of a run: one complete YAML file a scale, validated here; nothing is read from anywhere else.
+
+`load("config/mini.yaml")` returns :class:`Settings`; an unknown key or an impossible value raises
+:class:`ConfigurationError` that names the file, the key and the remedy.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mis.errors import MisError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class ConfigurationError(MisError, ValueError):
+    """A configuration that cannot be run. Its text is meant for the user."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Paths(Section):
+    data: Path = Field(description="Dataset roots, one folder a dataset, each in its public layout.")
+    build: Path = Field(description="Mixtures, checkpoints, features: what can be made again.")
+    results: Path = Field(description="Responses, verdicts, scores, tables.")
+    figures: Path = Field(description="Figures, PDF and PNG.")
+    cache: Path = Field(description="Base checkpoints, kept by the content of what made them.")
+
+
+class World(Section):
+    """Sizes of the miniature world's datasets, in samples. Absent at the paper's scale."""
+
+    seed: int
+    image_size: Positive = Field(description="Side of a picture in pixels, as the model sees it.")
+    captions: Positive = Field(description="Captioned pictures for the vision stage of pre-training.")
+    general: Positive = Field(description="General instruction conversations for pre-training.")
+    m4_instruct: Positive = Field(description="General samples set aside for the arms, in the layout of M4-Instruct.")
+    saferlhf: Positive
+    vlguard_unsafe: Positive = Field(description="Unsafe samples of VLGuard's training file.")
+    vlguard_safe: Positive = Field(description="Benign samples of VLGuard's training file.")
+    mis_train: Positive
+    mis_easy: Positive
+    mis_hard: Positive
+    mis_real: Positive
+    benchmark: Positive = Field(description="Samples of every other benchmark.")
+    development: Positive = Field(description="Samples of every benchmark's development split.")
+
+
+class VisionTower(Section):
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    patch_size: Positive
+
+
+class TextModel(Section):
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    source: Path | None = Field(default=None, description="A local pretrained folder instead of a new network.")
+
+
+class Stage(Section):
+    """One stage of pre-training: `steps` updates of `batch_size` samples, cosine schedule with linear warm-up."""
+
+    steps: Positive
+    batch_size: Positive
+    learning_rate: float = Field(gt=0)
+    warmup_ratio: Fraction = 0.03
+    weight_decay: float = Field(default=0.05, ge=0)
+
+
+class Pretraining(Section):
+    vision: VisionTower
+    text: TextModel
+    vision_stage: Stage = Field(description="Vision tower, projector and word embeddings learn to name what is shown.")
+    assistant_stage: Stage = Field(description="Projector and language model learn to answer; the tower is frozen.")
+    threads: Positive = Field(description="Fixed, because the number of threads decides the last bits of a sum.")
+
+
+class Model(Section):
+    """A base model. `family` names transformers' classes; `source` is "pretrain" (make it here), a folder or a hub id."""
+
+    family: Literal["internvl"]
+    source: str
+    revision: str | None = None
+    pretraining: Pretraining | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Model:
+        if (self.source == "pretrain") != (self.pretraining is not None):
+            raise ValueError("give `pretraining` exactly where `source: pretrain` stands")
+        return self
+
+
+class ArmTraining(Section):
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(gt=0)
+
+
+class Training(Section):
+    global_batch_size: Positive
+    warmup_ratio: Fraction
+    weight_decay: float = Field(ge=0)
+    max_length: Positive = Field(description="Tokens; a longer sample is an error, never cut.")
+    save_steps: Positive = Field(description="Optimiser steps between checkpoints.")
+    threads: Positive
+    selection: list[Annotated[float, Field(gt=0)]] = Field(description="Learning rates that `mis select` tries for each arm.")
+    arms: dict[str, ArmTraining]
+
+
+class Evaluation(Section):
+    max_new_tokens: Positive
+    batch_size: Positive
+    threads: Positive
+    suites: dict[str, list[str]] = Field(description="Benchmarks that one job answers; the name is the file's.")
+
+
+class Judge(Section):
+    kind: Literal["oracle"]
+
+
+class Report(Section):
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    bootstrap_samples: Positive = 2000
+
+
+class Settings(Section):
+    scale: str
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    paths: Paths
+    world: World | None
+    models: dict[str, Model]
+    arms: list[str]
+    training: Training
+    evaluation: Evaluation
+    judge: Judge
+    report: Report
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Settings:
+        from mis.benchmarks import BY_ID
+        from mis.mixtures import ARMS
+
+        for arm in self.arms:
+            if arm not in ARMS:
+                raise ValueError(f"arms: unknown arm {arm!r}; known: {', '.join(ARMS)}")
+            if arm != "base" and arm not in self.training.arms:
+                raise ValueError(f"training.arms: no hyper-parameters for {arm!r}")
+        seen: dict[str, str] = {}
+        for suite, names in self.evaluation.suites.items():
+            for name in names:
+                if name not in BY_ID:
+                    raise ValueError(f"evaluation.suites.{suite}: unknown benchmark {name!r}; known: {', '.join(BY_ID)}")
+                if name in seen:
+                    raise ValueError(f"evaluation.suites.{suite}: {name!r} is already in suite {seen[name]!r}")
+                seen[name] = suite
+        return self
+
+
+def validate(raw: Any, name: str = "configuration") -> Settings:
+    """Settings from a mapping. `name` is what an error calls the source: usually the file."""
+    if not isinstance(raw, dict):
+        raise ConfigurationError(f"{name}: expected a mapping of keys at the top, found {type(raw).__name__}")
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "(top)"
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = "unknown key; remove it, or see config/schema.json for the keys that exist"
+            lines.append(f"  {where}: {message}")
+        raise ConfigurationError(f"{name} cannot be used:\n" + "\n".join(lines)) from None
+
+
+def load(path: Path | str) -> Settings:
+    """Read and validate a configuration file."""
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read ({error.strerror}); known scales lie in config/") from None
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: not valid YAML: {error}") from None
+    return validate(raw, str(path))

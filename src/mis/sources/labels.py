@@ -1,0 +1,45 @@
+"""Other answers for the examples of a training source: `<root>/labels/<variant>.jsonl`.
+
+A row is `{"id", "response"}` and may hold a `prompt` and a list of `images` (relative to the dataset's root; empty for
+none) that replace the example's own, as the text-only variant of MIS needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from mis.samples import Example
+from mis.sources.common import SourceError, jsonl_rows, picture
+
+
+def relabel(examples: list[Example], root: Path, variant: str) -> list[Example]:
+    """The examples with the answers of `variant`; examples of kind "benign" keep their own unless the whole source
+    is benign. An example without a row is an error; a row without an example is not (a label step may label more)."""
+    path = root / "labels" / f"{variant}.jsonl"
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file; the answer variant {variant!r} of {root.name} is written there by "
+                          "the step that labels the data")
+    rows = {}
+    for row in jsonl_rows(path):
+        identity = row.id("id")
+        if identity in rows:
+            raise row.error(f"id {identity!r} occurs twice; ids must differ")
+        rows[identity] = row
+    everything = all(example.kind == "benign" for example in examples)
+    return [example if example.kind == "benign" and not everything else _replace(example, rows, root, path)
+            for example in examples]
+
+
+def _replace(example: Example, rows: dict, root: Path, path: Path) -> Example:
+    if example.id not in rows:
+        raise SourceError(f"{path}: no row for id {example.id!r}; run the step that labels the data again")
+    row = rows[example.id]
+    changes = {"response": row.text("response")}
+    if "prompt" in row.values:
+        changes["prompt"] = row.text("prompt")
+    if "images" in row.values:
+        for name in row.get("images", list):
+            picture(root, name, row.where)
+        changes["images"] = tuple(f"{root.name}/{name}" for name in row.values["images"])
+    return dataclasses.replace(example, **changes)

@@ -1,0 +1,87 @@
+"""Intervals for rates, vectorised and seeded: the same input gives the same bits.
+
+Outcomes are 0 or 1; rates and bounds are fractions, the caller turns them into percent.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Estimate(NamedTuple):
+    """A rate with the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+    """Wilson's score interval (Wilson 1927) of `successes / n`: sound near 0 and 1, where most safety rates lie.
+
+    Raises ValueError unless 0 <= successes <= n and n > 0.
+    """
+    if not (n > 0 and 0 <= successes <= n):
+        raise ValueError(f"{successes} successes of {n} samples is no rate")
+    z2 = _quantile(confidence) ** 2
+    rate = successes / n
+    centre = (successes + z2 / 2) / (n + z2)
+    half = math.sqrt(z2 * (rate * (1 - rate) * n + z2 / 4)) / (n + z2)
+    # The exact bounds at the ends are 0 and 1; rounding would miss them by an ulp.
+    return Estimate(rate, centre - half if successes else 0.0, centre + half if successes < n else 1.0)
+
+
+def mean_of_proportions(counts: Sequence[tuple[int, int]], confidence: float = 0.95) -> Estimate:
+    """Unweighted mean of independent proportions, each (successes, n), with a normal approximation of its interval.
+
+    The variance of the mean of k proportions is the sum of p (1 - p) / n over k squared; bounds are cut at 0 and 1.
+    """
+    rates = [successes / n for successes, n in counts]
+    value = math.fsum(rates) / len(rates)
+    variance = math.fsum(rate * (1 - rate) / n for rate, (_, n) in zip(rates, counts, strict=True))
+    half = _quantile(confidence) * math.sqrt(variance) / len(rates)
+    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0))
+
+
+def hierarchical_bootstrap(
+    *matrices: np.ndarray, confidence: float = 0.95, replicates: int = 2000, seed: int = 0
+) -> Estimate:
+    """Rate pooled over seeds, with a percentile interval over seeds and samples.
+
+    Each matrix is one benchmark's outcomes of shape (seeds, samples), column j being the same sample under every
+    seed; of several matrices the unweighted mean is taken. A replicate draws seeds with replacement, the same for
+    all matrices, then each matrix's samples with replacement, the same for all seeds: the seeds answered the same
+    questions. With few seeds their spread is underestimated (three: by about sqrt(2/3)), as in any bootstrap of three.
+    Where all outcomes are equal resampling cannot move; Wilson's interval over one seed's samples (for several
+    matrices, all of them together) stands in.
+    """
+    value = math.fsum(matrix.mean() for matrix in matrices) / len(matrices)
+    if all((matrix == matrices[0].flat[0]).all() for matrix in matrices):
+        n = sum(matrix.shape[1] for matrix in matrices)
+        return wilson(round(value) * n, n, confidence)
+    means = np.zeros(replicates)
+    for stream, matrix in enumerate(matrices, start=1):
+        seeds, samples = matrix.shape
+        drawn_seeds = _draws(seeds, replicates, seed, 0)
+        drawn_samples = _draws(samples, replicates, seed, stream)
+        means += ((drawn_samples @ matrix.T.astype(np.float32)) * drawn_seeds).sum(axis=1) / (seeds * samples)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(means / len(matrices), [tail, 1 - tail])
+    return Estimate(value, float(low), float(high))
+
+
+@functools.lru_cache(maxsize=32)  # Cells of one size share their draws: most of the time goes into drawing.
+def _draws(size: int, replicates: int, seed: int, stream: int) -> np.ndarray:
+    """How often each of `size` things was drawn: shape (replicates, size), rows sum to `size`."""
+    rng = np.random.default_rng([seed, stream, size])
+    return rng.multinomial(size, np.full(size, 1 / size), size=replicates).astype(np.float32)

@@ -1,0 +1,31 @@
+"""Computes the frozen vision tower's outputs for every picture that training or a benchmark will show."""
+
+from __future__ import annotations
+
+import torch
+
+from mis import layout
+from mis.mixing import read_mixture
+from mis.models.checkpoint import load_checkpoint
+from mis.models.features import FeatureStore
+from mis.progress import track
+from mis.settings import Settings
+from mis.suites import load_samples
+from mis.training.train import locate
+
+
+def cache_features(settings: Settings, model_name: str, seed: int) -> None:
+    """Fill `B/features/<model>/seed<S>`: each picture once, for all arms, epochs and benchmarks."""
+    model, processor = load_checkpoint(layout.checkpoint(settings, model_name, seed, "base"))
+    torch.set_num_threads(settings.models[model_name].pretraining.threads)
+    store = FeatureStore(layout.features(settings, model_name, seed), model.model.vision_tower.eval(), processor)
+    paths = {
+        locate(settings, image)
+        for arm in settings.arms if arm != "base"
+        for example in read_mixture(layout.mixture(settings, arm))
+        for image in example.images
+    }  # fmt: skip
+    for benchmarks in settings.evaluation.suites.values():
+        paths.update(image for sample in load_samples(settings, benchmarks) for image in sample.images)
+    with track(len(paths), f"{model_name}, seed {seed}: pictures") as advance:
+        store.fill(sorted(paths), advance)

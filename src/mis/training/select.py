@@ -1,0 +1,110 @@
+"""Chooses each arm's learning rate on the development split, by one rule for all arms.
+
+The rule: fine-tune the arm with every learning rate of `training.selection`, take the one with the lowest loss on held-out
+examples of the arm's own kind (development pairs, words and scenes; weighted like the arm's mixture). Outcomes of any
+benchmark play no part. The paper gives epochs (Table 7) and mixtures; they are not searched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import torch
+
+from mis import layout
+from mis.mixing import mixture, read_mixture
+from mis.mixtures import ARMS
+from mis.models.features import FeatureTower
+from mis.settings import ArmTraining, Settings
+from mis.store import write_csv_atomic
+from mis.training.encoding import Collator, encode
+from mis.training.fit import sample_loss
+from mis.training.train import locate, tune
+
+COLUMNS = ("model", "arm", "learning_rate", "epochs", "development_loss", "chosen")
+BATCH = 64
+
+
+def select(settings: Settings) -> Path:
+    """Write `R/selection.csv`: every trial and the chosen rate of each arm (seed: the first of the configuration)."""
+    seed = settings.seeds[0]
+    jobs = [
+        (model, arm, rate) for model in settings.models for arm in settings.arms if arm != "base"
+        for rate in settings.training.selection
+    ]  # fmt: skip
+    rows = []
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        futures = {pool.submit(trial, settings, model, arm, rate, seed): (model, arm, rate) for model, arm, rate in jobs}
+        for future in as_completed(futures):
+            model, arm, rate = futures[future]
+            loss = future.result()
+            epochs = settings.training.arms[arm].epochs
+            rows.append({"model": model, "arm": arm, "learning_rate": rate, "epochs": epochs, "development_loss": round(loss, 5)})
+            print(f"select: {arm}, learning rate {rate:g}: {loss:.4f} ({len(rows)} of {len(jobs)})", flush=True)
+    best = {key: min(group, key=lambda row: row["development_loss"]) for key, group in _grouped(rows).items()}
+    for row in rows:
+        row["chosen"] = "yes" if best[row["model"], row["arm"]] is row else "no"
+    out = settings.paths.results / "selection.csv"
+    rows.sort(key=lambda row: (row["model"], settings.arms.index(row["arm"]), row["learning_rate"]))
+    write_csv_atomic(out, rows, COLUMNS)
+    for (model, arm), row in best.items():
+        print(f"{model} {arm}: learning_rate {row['learning_rate']:g}")
+    print(f"{out}; put the chosen rates into the configuration's training.arms")
+    return out
+
+
+def _grouped(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["model"], row["arm"]].append(row)
+    return groups
+
+
+def trial(settings: Settings, model_name: str, arm: str, learning_rate: float, seed: int) -> float:
+    """The development loss of one arm at one learning rate."""
+    scratch = layout.scratch(settings, model_name, seed, f"select-{arm}-{learning_rate:g}")
+    shutil.rmtree(scratch, ignore_errors=True)
+    training = read_mixture(layout.mixture(settings, arm))
+    model, processor, _ = tune(
+        settings, layout.checkpoint(settings, model_name, seed, "base"), training, ARMS[arm].trains,
+        ArmTraining(learning_rate=learning_rate, epochs=settings.training.arms[arm].epochs),
+        seed=seed, scratch=scratch, features=layout.features(settings, model_name, seed), label=f"{arm} {learning_rate:g}",
+    )  # fmt: skip
+    shutil.rmtree(scratch, ignore_errors=True)
+    development = settings.model_copy(
+        update={"paths": settings.paths.model_copy(update={"data": settings.paths.data / "development"})}
+    )
+    return development_loss(development, model, processor, arm, Counter((e.source, e.kind) for e in training))
+
+
+@torch.no_grad()
+def development_loss(settings: Settings, model, processor, arm: str, shares: Counter) -> float:
+    """Loss over held-out examples, each part of the mixture weighted by its share in training."""
+    from mis.models.features import load_pixels
+
+    model.eval()
+    tower = model.model.vision_tower
+    model.model.vision_tower = FeatureTower()
+
+    def see(names: list[str]) -> torch.Tensor:
+        return tower(pixel_values=load_pixels(processor, [locate(settings, name) for name in names])).last_hidden_state
+
+    collator = Collator(
+        processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length, see
+    )
+    parts = defaultdict(list)
+    for example in mixture(ARMS[arm], settings.paths.data):
+        parts[example.source, example.kind].append(example)
+    total = sum(shares.values())
+    result = 0.0
+    for part, examples in parts.items():
+        items = sorted(encode(processor, examples, settings.training.max_length), key=lambda item: len(item.input_ids))
+        losses = [
+            (sample_loss(model, collator(items[i : i + BATCH])).item(), len(items[i : i + BATCH]))
+            for i in range(0, len(items), BATCH)
+        ]
+        result += shares[part] / total * sum(loss * n for loss, n in losses) / len(items)
+    return result

@@ -1,0 +1,96 @@
+"""Fine-tunes one arm from its base model: what is frozen follows `mixtures.ARMS`, the rest the configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from mis import layout
+from mis.errors import MisError
+from mis.mixing import read_mixture
+from mis.mixtures import ARMS
+from mis.models.checkpoint import load_checkpoint
+from mis.models.features import FeatureStore, FeatureTower
+from mis.samples import Example
+from mis.settings import ArmTraining, Settings
+from mis.sources.common import BLANK
+from mis.store import write_csv_atomic
+from mis.training.encoding import Collator, encode
+from mis.training.fit import fit
+
+# The names of a network's parts, as `Arm.trains` uses them -> where they are in transformers' classes.
+PARTS = {"language_model": ("language_model", "lm_head"), "projector": ("multi_modal_projector",)}
+
+
+def freeze(model, trains: tuple[str, ...]) -> None:
+    """Leave gradients only to the named parts; the vision tower never gets any."""
+    wanted = tuple(prefix for part in trains for prefix in PARTS[part])
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(f".{prefix}." in f".{name}" for prefix in wanted))
+
+
+def locate(settings: Settings, image: str) -> Path:
+    """A path of an example: below the data root, or one of the packaged blank pictures."""
+    path = Path(image)
+    return path if path.is_absolute() and path in BLANK.values() else settings.paths.data / path
+
+
+def train(settings: Settings, model_name: str, arm: str, seed: int) -> Path:
+    """Write the checkpoint of `arm`; goes on from the last saved step of a killed run. Returns its folder."""
+    if arm == "base":
+        raise MisError("base is the untuned model: nothing is trained for it; run `mis pretrain`")
+    examples = read_mixture(layout.mixture(settings, arm))
+    out = layout.checkpoint(settings, model_name, seed, arm)
+    scratch = layout.scratch(settings, model_name, seed, arm)
+    base = layout.checkpoint(settings, model_name, seed, "base")
+    model, processor, curve = tune(
+        settings, base, examples, ARMS[arm].trains, settings.training.arms[arm],
+        seed=seed, scratch=scratch, features=layout.features(settings, model_name, seed), label=arm,
+    )  # fmt: skip
+    done = scratch / "done"
+    shutil.rmtree(done, ignore_errors=True)
+    model.save_pretrained(done)
+    processor.save_pretrained(done)
+    write_csv_atomic(done / "training.csv", curve, ("step", "loss", "grad_norm"))
+    layout.publish_folder(done, out)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return out
+
+
+def tune(
+    settings: Settings,
+    base: Path,
+    examples: list[Example],
+    trains: tuple[str, ...],
+    options: ArmTraining,
+    *,
+    seed: int,
+    scratch: Path,
+    features: Path,
+    label: str,
+):
+    """Fine-tune a copy of `base` on `examples`: (model, processor, loss curve)."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    torch.set_num_threads(settings.training.threads)
+    torch.manual_seed(seed)
+    model, processor = load_checkpoint(base)
+    tower = model.model.vision_tower.eval()
+    freeze(model, trains)
+    store = FeatureStore(features, tower, processor)
+    model.model.vision_tower = FeatureTower()
+    collator = Collator(
+        processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length,
+        lambda names: store([locate(settings, name) for name in names]),
+    )  # fmt: skip
+    training = settings.training
+    curve = fit(
+        model, encode(processor, examples, training.max_length), collator,
+        folder=scratch / "checkpoints", label=label, batch_size=training.global_batch_size,
+        learning_rate=options.learning_rate, warmup_ratio=training.warmup_ratio, weight_decay=training.weight_decay,
+        seed=seed, epochs=options.epochs, save_steps=training.save_steps,
+    )  # fmt: skip
+    model.model.vision_tower = tower
+    return model, processor, curve

@@ -1,0 +1,59 @@
+"""What the tests share: the repository's root, a way to run Snakemake, one run of the study at the smoke scale."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An ended process: `text` is standard output and error together, `seconds` its wall time."""
+
+    code: int
+    text: str
+    seconds: float
+
+
+def run_snakemake(folder: Path, *arguments: str) -> Finished:
+    """Snakemake with this repository's Snakefile; everything it makes lies under `folder`."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    start = time.monotonic()
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    return Finished(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
+
+
+@pytest.fixture(scope="session")
+def snakemake():
+    return run_snakemake
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of the whole study at the smoke scale; read it, never write into it."""
+    folder = tmp_path_factory.mktemp("smoke")
+    done = run_snakemake(folder, "--cores", "2", "--config", "scale=smoke")
+    assert done.code == 0, done.text[-4000:]
+    return folder
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything is installed, as in continuous integration, a skipped test hides something."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("CI") == "true" and reporter and reporter.stats.get("skipped") and session.exitstatus == 0:
+        reporter.write_line("\nCI=true: a skipped test counts as a failure.", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

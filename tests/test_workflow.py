@@ -1,0 +1,275 @@
+"""The workflow: what it plans, what it refuses, what runs again after a change, and the whole study in a minute."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mis.settings import ConfigurationError, Settings, load
+from workflow import library
+from workflow.configuration import resolve, write_if_changed
+
+
+def planned(text: str) -> dict[str, int]:
+    """Rule -> number of jobs, from the statistics that a dry run prints."""
+    table = text.split("Job stats:")[1].split("Reasons:")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+
+
+@pytest.fixture
+def plan(snakemake, tmp_path):
+    def run(*arguments: str) -> dict[str, int]:
+        done = snakemake(tmp_path, "--dry-run", *arguments)
+        assert done.code == 0, done.text
+        return planned(done.text)
+
+    return run
+
+
+def test_the_default_plan_is_the_whole_miniature(plan):
+    jobs = plan()
+    assert jobs == {
+        "write_world": 1, "construct_mis": 1, "mix_arms": 1, "pretrain_base": 1, "train_arm": 13, "respond": 14,
+        "judge": 1, "score": 1, "make_table": 11, "make_figure": 5, "make_headline": 1, "all": 1, "total": 51,
+    }  # fmt: skip
+
+
+def test_one_table_plans_its_own_inputs_only(plan):
+    jobs = plan("table4")
+    assert jobs["make_table"] == 1 and jobs["train_arm"] == 13 and "make_figure" not in jobs
+    assert set(plan("table3")) == {"table3", "make_table", "write_world", "construct_mis", "total"}
+    assert set(plan("table19")) == {"table19", "make_table", "total"}
+
+
+def test_each_seed_has_its_own_base_and_arms(plan):
+    jobs = plan("--config", "seeds=[0,1]")
+    assert (jobs["pretrain_base"], jobs["train_arm"], jobs["respond"], jobs["judge"]) == (2, 26, 28, 2)
+    assert (jobs["score"], jobs["write_world"]) == (1, 1)
+
+
+def test_a_named_file_is_complete_and_equals_its_scale(plan, root):
+    jobs = plan("--configfile", str(root / "config" / "smoke.yaml"))
+    assert jobs == plan("--config", "scale=smoke")
+    assert jobs["train_arm"] == 4
+
+
+def test_the_reported_scale_draws_tables_from_the_paper_alone(plan):
+    assert plan("--config", "scale=reported") == {"make_table": 19, "make_figure": 3, "all": 1, "total": 23}
+
+
+def test_the_reported_scale_runs_and_a_deleted_table_is_one_job(snakemake, tmp_path):
+    scale = ("--cores", "2", "--config", "scale=reported")
+    done = snakemake(tmp_path, *scale)
+    assert done.code == 0, done.text
+    assert len(list((tmp_path / "results" / "reported" / "tables").glob("table*.csv"))) == 19
+    again = snakemake(tmp_path, *scale)
+    assert "Nothing to be done" in again.text and again.seconds < 5
+    table = tmp_path / "results" / "reported" / "tables" / "table4.csv"
+    before = table.read_bytes()
+    table.unlink()
+    assert planned(snakemake(tmp_path, *scale).text) == {"make_table": 1, "all": 1, "total": 2}
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "sceds=[0]"], ["mini.yaml", "--config sceds=", "unknown key", "config/schema.json"]),
+        (["--config", "seeds=[-1]"], ["mini.yaml", "seeds.0", "greater than or equal to 0"]),
+        (["--config", "training={epochs: 3}"], ["training.epochs", "unknown key"]),
+        (["--config", "scale=huge"], ["unknown scale 'huge'", "mini", "smoke", "--configfile"]),
+        (["table99"], ["unknown target 'table99'", "table19", "figure4"]),
+        (["figure"], ["unknown target 'figure'", "figure9"]),
+        (["--configfile", "config/smoke.yaml", "--config", "scale=mini"], ["not both"]),
+    ],
+)
+def test_a_mistake_is_named_with_its_remedy(snakemake, tmp_path, arguments, words):
+    done = snakemake(tmp_path, "--dry-run", *arguments)
+    assert done.code != 0
+    assert all(word in done.text for word in words), done.text
+    assert "Traceback (most recent call last)" not in done.text
+
+
+def test_an_incomplete_file_is_refused_instead_of_completed(snakemake, tmp_path):
+    partial = tmp_path / "partial.yaml"
+    partial.write_text("scale: mine\nseeds: [0]\n", encoding="utf-8")
+    done = snakemake(tmp_path, "--dry-run", "--configfile", str(partial))
+    assert done.code != 0
+    assert "partial.yaml" in done.text and "training: Field required" in done.text
+
+
+def test_a_dry_run_writes_nothing(snakemake, tmp_path):
+    assert snakemake(tmp_path, "--dry-run").code == 0
+    assert not [path for path in tmp_path.iterdir() if path.name != ".snakemake"]
+
+
+class TestConfiguration:
+    def test_only_what_is_said_is_laid_over(self, root):
+        overlay = {"training": {"arms": {"mirage": {"epochs": 7}}}, "seeds": ["5"]}  # Snakemake hands on text
+        changed = resolve(overlay, [], root / "config").model_dump()
+        plain = resolve({}, [], root / "config").model_dump()
+        assert changed["seeds"] == [5]
+        assert changed["training"]["arms"]["mirage"] == plain["training"]["arms"]["mirage"] | {"epochs": 7}
+        changed["seeds"], changed["training"]["arms"]["mirage"] = plain["seeds"], plain["training"]["arms"]["mirage"]
+        assert changed == plain
+
+    def test_every_committed_scale_is_valid_and_keeps_to_its_folders(self, root):
+        scales = sorted((root / "config").glob("*.yaml"))
+        assert {"mini", "smoke", "reported"} <= {path.stem for path in scales}
+        for path in scales:
+            settings = resolve({"scale": path.stem}, [], root / "config")
+            assert settings.scale == path.stem
+            assert settings.paths.results == Path("results") / path.stem
+            assert settings.paths.figures == Path("figures") / path.stem
+            assert settings.paths.build == Path("build") / path.stem
+
+    def test_a_broken_file_is_named(self, tmp_path):
+        (tmp_path / "bad.yaml").write_text("a: [1\n", encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="bad.yaml: not valid YAML"):
+            resolve({"scale": "bad"}, [], tmp_path)
+        (tmp_path / "list.yaml").write_text("- 1\n", encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="list.yaml: expected a mapping"):
+            resolve({"scale": "list"}, [], tmp_path)
+
+    def test_an_unchanged_configuration_keeps_its_time(self, root, tmp_path):
+        path = tmp_path / "results" / "config.yaml"
+        settings = resolve({}, [], root / "config")
+        write_if_changed(settings, path)
+        before = path.stat().st_mtime_ns
+        write_if_changed(settings, path)
+        assert path.stat().st_mtime_ns == before
+        other = resolve({"seeds": [1]}, [], root / "config")
+        write_if_changed(other, path)
+        assert path.stat().st_mtime_ns != before and load(path) == other
+
+    def test_the_schema_is_the_settings_models_own(self, root):
+        committed = json.loads((root / "config" / "schema.json").read_text(encoding="utf-8"))
+        assert committed == Settings.model_json_schema(), (
+            "write it anew: mis config --schema --output config/schema.json"
+        )
+
+
+class TestLibraryDigest:
+    """A rule runs again when, and only when, code that it uses has changed."""
+
+    @pytest.fixture
+    def source(self, tmp_path) -> Path:
+        files = {
+            "mis/__init__.py": "",
+            "mis/cli.py": "from mis.training import train",
+            "mis/settings.py": "from mis import benchmarks",
+            "mis/benchmarks.py": "",
+            "mis/samples.py": "",
+            "mis/training/__init__.py": "",
+            "mis/training/train.py": "from mis.training.loop import run\nfrom mis import settings, cli",
+            "mis/training/loop.py": "def run():\n    from ..samples import Sample",
+            "mis/training/select.py": "",
+            "mis/training/words.json": "[]",
+            "mis/report/__init__.py": "",
+            "mis/report/tables.py": "import mis.samples",
+        }
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return tmp_path
+
+    def names(self, source: Path, *modules: str) -> set[str]:
+        return {str(path.relative_to(source / "mis")) for path in library.files(source, *modules)}
+
+    def test_imports_are_followed_at_any_depth(self, source):
+        assert self.names(source, "mis.training.train") == {
+            "__init__.py", "training/__init__.py", "training/train.py", "training/loop.py", "training/words.json",
+            "samples.py",
+        }  # fmt: skip
+
+    def test_a_package_counts_whole(self, source):
+        assert "training/select.py" in self.names(source, "mis.training")
+
+    def test_settings_and_command_line_are_not_followed(self, source):
+        assert self.names(source, "mis.training").isdisjoint({"settings.py", "cli.py", "benchmarks.py"})
+
+    @pytest.mark.parametrize(
+        ("changed", "trains", "draws"),
+        [("training/loop.py", True, False), ("training/words.json", True, False), ("report/tables.py", False, True),
+         ("samples.py", True, True), ("benchmarks.py", False, False)],
+    )  # fmt: skip
+    def test_a_change_reaches_those_who_use_it(self, source, changed, trains, draws):
+        def digests():
+            library._imports.cache_clear()
+            library._content_digest.cache_clear()
+            return library.digest(source, "mis.training.train"), library.digest(source, "mis.report.tables")
+
+        before = digests()
+        path = source / "mis" / changed
+        path.write_text(path.read_text(encoding="utf-8") + "\n# changed", encoding="utf-8")
+        after = digests()
+        assert (before[0] != after[0], before[1] != after[1]) == (trains, draws)
+
+    def test_a_module_that_is_gone_is_an_error(self, source):
+        with pytest.raises(ValueError, match="there is no module mis.nowhere"):
+            library.digest(source, "mis.nowhere")
+
+    def test_tables_do_not_depend_on_training_nor_training_on_tables(self, root):
+        report = self.names(root / "src", "mis.report.tables")
+        train = self.names(root / "src", "mis.training.train")
+        assert not [name for name in report if name.startswith(("training/", "miniature/", "models/"))]
+        assert not [name for name in train if name.startswith(("report/", "miniature/", "judges/"))]
+
+
+class TestTheWholeStudy:
+    """Every step at the smoke scale: the one end-to-end run that all tests share."""
+
+    def test_everything_is_there(self, smoke_run):
+        results, figures = smoke_run / "results" / "smoke", smoke_run / "figures" / "smoke"
+        assert (results / "scores.csv").stat().st_size > 1000
+        for number in ("1", "2", "3", "4", "5", "6", "7", "11", "12", "S1", "S2"):
+            for form in ("csv", "md", "tex"):
+                assert (results / "tables" / f"table{number}.{form}").stat().st_size > 0
+        for number in ("4", "5", "7", "9", "S1"):
+            assert (figures / f"figure{number}.pdf").read_bytes().startswith(b"%PDF")
+            assert (figures / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
+        assert (results / "headline.md").read_text(encoding="utf-8").strip()
+        resolved = yaml.safe_load((results / "config.yaml").read_text(encoding="utf-8"))
+        assert resolved["scale"] == "smoke"
+
+    def test_every_job_left_its_cost(self, smoke_run):
+        rows = list((smoke_run / "results" / "smoke" / "benchmarks").rglob("*.tsv"))
+        assert len(rows) >= 30
+        for path in rows:
+            header, first = path.read_text(encoding="utf-8").splitlines()[:2]
+            assert float(dict(zip(header.split("\t"), first.split("\t"), strict=True))["s"]) > 0
+
+    def test_a_rerun_has_nothing_to_do(self, smoke_run, snakemake):
+        done = snakemake(smoke_run, "--cores", "2", "--config", "scale=smoke")
+        assert done.code == 0 and "Nothing to be done" in done.text, done.text
+        assert done.seconds < 5
+
+    def test_another_seed_leaves_the_first_ones_work_alone(self, smoke_run, snakemake):
+        done = snakemake(smoke_run, "--dry-run", "--config", "scale=smoke", "seeds=[0,1]")
+        jobs = planned(done.text)
+        assert (jobs["pretrain_base"], jobs["train_arm"], jobs["respond"], jobs["judge"]) == (1, 4, 5, 1)
+        assert "write_world" not in jobs
+
+    def test_a_changed_value_reruns_those_who_use_it(self, smoke_run, snakemake):
+        overlay = "training={arms: {mirage: {epochs: 2}}}"
+        jobs = planned(snakemake(smoke_run, "--dry-run", "--config", "scale=smoke", overlay).text)
+        assert (jobs["train_arm"], jobs["respond"]) == (1, 1)
+        assert "pretrain_base" not in jobs
+
+    def test_a_deleted_table_is_one_job(self, smoke_run, snakemake, tmp_path):
+        copy = tmp_path / "copy"
+        shutil.copytree(smoke_run, copy, symlinks=True)
+        table = copy / "results" / "smoke" / "tables" / "table4.csv"
+        before = table.read_bytes()
+        table.unlink()
+        done = snakemake(copy, "--cores", "2", "--config", "scale=smoke")
+        assert done.code == 0, done.text
+        assert planned(done.text) == {"make_table": 1, "all": 1, "total": 2}
+        assert table.read_bytes() == before
+        assert done.seconds < 10

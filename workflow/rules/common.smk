@@ -1,0 +1,62 @@
+# What the rules share: the validated configuration, names of files, and the digest of the library's code.
+#
+# One way to the library: each command is `python -m mis ...`. With --use-conda `python` is that of the conda environment,
+# else the one that runs Snakemake; the library is found through PYTHONPATH, so that it need not be installed in either.
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+SOURCE = ROOT / "src"
+sys.path[:0] = [str(SOURCE), str(ROOT)]
+
+from mis import layout
+from mis.settings import ConfigurationError
+from workflow.configuration import resolve, write_if_changed
+from workflow.library import digest, reach
+
+reach(SOURCE)
+
+try:
+    settings = resolve(workflow.config_settings.config, workflow.config_settings.configfiles, ROOT / "config")
+except ConfigurationError as error:
+    raise WorkflowError(str(error))
+
+BUILD, RESULTS, DATA = (str(path) for path in (settings.paths.build, settings.paths.results, settings.paths.data))
+CONFIG = f"{RESULTS}/config.yaml"
+LOGS = f"logs/{settings.scale}"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+
+MODELS = list(settings.models)
+ARMS = settings.arms
+SUITES = list(settings.evaluation.suites)
+
+# Names of files with wildcards in the place of names.
+CHECKPOINT = str(layout.checkpoint(settings, "{model}", "{seed}", "{arm}") / "model.safetensors")
+BASE = str(layout.checkpoint(settings, "{model}", "{seed}", "base") / "model.safetensors")
+FEATURES = str(layout.features(settings, "{model}", "{seed}") / "index.json")
+RESPONSES = str(layout.responses(settings, "{model}", "{seed}", "{arm}", "{suite}"))
+VERDICTS = str(layout.verdicts(settings, "{model}", "{seed}", "{arm}", "{suite}"))
+DATASHEET = str(layout.datasheet(settings))
+SCORES = str(layout.scores(settings))
+
+
+wildcard_constraints:
+    model="|".join(MODELS) or "$.",
+    arm="|".join(ARMS) or "$.",
+    suite="|".join(SUITES) or "$.",
+    seed=r"\d+",
+
+
+def library(*modules):
+    """The digest of the code behind a rule, as one of its parameters."""
+    try:
+        return digest(SOURCE, *modules)
+    except ValueError as error:
+        raise WorkflowError(str(error))
+
+
+def values(section):
+    """A section of the settings as a parameter: a changed value runs the rules again that use it, and no others."""
+    return section.model_dump(mode="json") if section is not None else None

@@ -1,0 +1,83 @@
+# Pre-training a base model and fine-tuning the arms on it. What training keeps while it runs lies outside the outputs,
+# because a failed job's outputs are removed: a killed run goes on from its last checkpoint.
+
+
+rule pretrain_base:
+    input:
+        rules.construct_mis.output,
+    output:
+        BASE,
+    log:
+        f"{LOGS}/pretrain_base/{{model}}_seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/pretrain_base/{{model}}_seed{{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: settings.models[wildcards.model].pretraining.threads
+    resources:
+        mem_mb=6000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        model=lambda wildcards: values(settings.models[wildcards.model]),
+        library=library("mis.training.pretrain"),
+    message:
+        "Pre-training {wildcards.model}, seed {wildcards.seed}"
+    shell:
+        "python -m mis pretrain {wildcards.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
+
+
+rule cache_features:
+    input:
+        base=BASE,
+        mixtures=rules.mix_arms.output,
+    output:
+        FEATURES,
+    log:
+        f"{LOGS}/cache_features/{{model}}_seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/cache_features/{{model}}_seed{{seed}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: lambda wildcards: settings.models[wildcards.model].pretraining.threads
+    resources:
+        mem_mb=3000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        library=library("mis.training.cache_features"),
+    message:
+        "Looking at every picture once: {wildcards.model}, seed {wildcards.seed}"
+    shell:
+        "python -m mis features {wildcards.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
+
+
+rule train_arm:
+    input:
+        base=BASE,
+        features=FEATURES,
+        mixture=f"{BUILD}/mixtures/{{arm}}.jsonl",
+    output:
+        CHECKPOINT,
+    log:
+        f"{LOGS}/train_arm/{{model}}_seed{{seed}}_{{arm}}.log",
+    benchmark:
+        f"{BENCHMARKS}/train_arm/{{model}}_seed{{seed}}_{{arm}}.tsv"
+    wildcard_constraints:
+        arm="(?!base$).+",
+    conda:
+        "../../environment.yml"
+    threads: settings.training.threads
+    resources:
+        mem_mb=4000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        training=values(settings.training) | {"arms": None},
+        arm=lambda wildcards: values(settings.training.arms[wildcards.arm]),
+        library=library("mis.training.train"),
+    message:
+        "Fine-tuning {wildcards.arm} on {wildcards.model}, seed {wildcards.seed}"
+    shell:
+        "python -m mis train {wildcards.arm} --model {wildcards.model} --seed {wildcards.seed}"
+        " --config {params.config} 2>&1 | tee {log}"
