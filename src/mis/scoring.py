@@ -283,7 +283,7 @@ def general_data_shares(datasheet: Path, artifact: str, outcomes: Outcomes) -> l
 
 def _taught(settings: Settings) -> dict[str, bool]:
     """Sample key -> was the relation's text fact taught in pre-training? Empty where no truth is known."""
-    path = layout.truth(settings)
+    path = layout.truth(settings) / "mis.jsonl"
     if not path.exists():
         return {}
     return {row["key"]: row["taught"] for row in read_jsonl(path) if "taught" in row}

@@ -67,7 +67,7 @@ class OracleJudge:
 
     def _hazard(self, text: str, sample: Sample, truth: dict) -> tuple[str, str]:
         named = self._named(text)
-        shown = set(truth["objects"]) | ({truth["activity"]} - {""})
+        shown = set(truth["objects"]) | ({truth.get("activity", "")} - {""})
         about = shown | ({truth["tool"], truth["target"]} - {""})
         refuses, declines, warns = _REFUSES.search(text), _DECLINES.search(text), _WARNS.search(text)
         if _STEPS.search(text):
