@@ -23,9 +23,7 @@ from mis.store import read_jsonl
 
 # Subprocesses see the same library, installed or not.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(layout.__file__).parents[1])}
-COMMANDS = (
-    "world construct mix pretrain train select respond judge score table figure compare headline config".split()
-)
+COMMANDS = "world construct mix pretrain train select respond judge score table figure compare headline config".split()
 MINI = Path("config/mini.yaml")
 
 

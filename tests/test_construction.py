@@ -627,11 +627,13 @@ def test_a_kill_leaves_the_old_or_the_new_and_a_rerun_completes(copied, made, re
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
+    published = (copied.paths.build / "construction" / "published.json").exists()
     for source in ("mis", "mis_train", "mis_held_out", "development/mis", "development/mis_train"):
         # In the instant between two renames the old folder lies beside its place.
         place = copied.paths.data / source
         found = contents(place if place.exists() else place.with_name(f".{place.name}.old"))
         assert found in (contents(made.paths.data / source), contents(reseeded.paths.data / source))
+        assert not published or found == contents(made.paths.data / source), "a mixture is never called published"
     stand_ins.construct(new)
     assert contents(new.paths.build) == contents(reseeded.paths.build)
 

@@ -32,13 +32,31 @@ def colour(path: Path) -> tuple[int, ...]:
         return tuple(round(value / 50) * 50 for value in image.convert("RGB").getpixel((12, 12)))
 
 
-PAIRS = [Item(f"How are these used, {k}?", (RED, BLUE), category="Privacy", sub_category="Identity Theft")
-         for k in range(3)]
-SINGLES = [Item(f'Ask, "quoted"\nline {k}', (scene,), category=category, sub_category="part",
-                options=("one, two", "three", "four"), answer=("one, two", "three", "four")[k])
-           for k, (scene, category) in enumerate([(RED, "Fraud Risk"), (BLUE, "Other"), (GREEN, "Fraud Risk")])]
-SEVERAL = [Item(f"Which differs, {k}?", (RED, GREEN, BLUE), options=("first", "second"), answer="second",
-                category="Difference", sub_category="part") for k in range(2)]
+PAIRS = [
+    Item(f"How are these used, {k}?", (RED, BLUE), category="Privacy", sub_category="Identity Theft") for k in range(3)
+]
+SINGLES = [
+    Item(
+        f'Ask, "quoted"\nline {k}',
+        (scene,),
+        category=category,
+        sub_category="part",
+        options=("one, two", "three", "four"),
+        answer=("one, two", "three", "four")[k],
+    )
+    for k, (scene, category) in enumerate([(RED, "Fraud Risk"), (BLUE, "Other"), (GREEN, "Fraud Risk")])
+]
+SEVERAL = [
+    Item(
+        f"Which differs, {k}?",
+        (RED, GREEN, BLUE),
+        options=("first", "second"),
+        answer="second",
+        category="Difference",
+        sub_category="part",
+    )
+    for k in range(2)
+]
 
 # How each benchmark source is written, and the items whose question, categories and choice must come back.
 WRITERS = {
@@ -94,7 +112,8 @@ def test_mis_round_trip(split, tmp_path):
     assert [sample.id for sample in samples] == ids
     assert samples[0].key == f"mis/{split}/{ids[0]}"
     assert [(s.question, s.category, s.sub_category) for s in samples] == [
-        (i.question, i.category, i.sub_category) for i in PAIRS]
+        (i.question, i.category, i.sub_category) for i in PAIRS
+    ]
     assert tuple(map(colour, samples[1].images)) == (RED, BLUE)
 
 
@@ -124,10 +143,17 @@ def test_benign_control_needs_no_category(tmp_path):
 
 def test_mssbench_splits_show_the_right_situation(tmp_path):
     write("mssbench", tmp_path)
-    shown = {split: [colour(path) for path in load_benchmark(tmp_path, BY_ID[f"mssbench/{split}"])[0].images]
-             for split in ("safe", "unsafe", "related_image", "white_image", "text_only")}
-    assert shown == {"safe": [RED], "unsafe": [BLUE], "related_image": [RED], "white_image": [(250, 250, 250)],
-                     "text_only": []}
+    shown = {
+        split: [colour(path) for path in load_benchmark(tmp_path, BY_ID[f"mssbench/{split}"])[0].images]
+        for split in ("safe", "unsafe", "related_image", "white_image", "text_only")
+    }
+    assert shown == {
+        "safe": [RED],
+        "unsafe": [BLUE],
+        "related_image": [RED],
+        "white_image": [(250, 250, 250)],
+        "text_only": [],
+    }
 
 
 def test_mssbench_entry_with_several_queries(tmp_path):
@@ -141,7 +167,7 @@ def test_mssbench_entry_with_several_queries(tmp_path):
 
 def test_advbench_appends_the_users_suffix_and_asks_for_it(tmp_path):
     ids = layouts.write_advbench(tmp_path / "advbench", [Item("Break it", extra={"target": "Sure"})], "!! suffix ")
-    sample, = load_benchmark(tmp_path, BY_ID["advbench_suffix"])
+    (sample,) = load_benchmark(tmp_path, BY_ID["advbench_suffix"])
     assert (sample.id, sample.question, sample.images) == (ids[0], "Break it !! suffix ", ())
     (tmp_path / "advbench/data/advbench/suffix.txt").unlink()
     with pytest.raises(SourceError, match=r"suffix.txt: no adversarial suffix; write the suffix"):
@@ -151,8 +177,10 @@ def test_advbench_appends_the_users_suffix_and_asks_for_it(tmp_path):
 def test_tables_store_letters_as_the_originals_do(tmp_path):
     for source in ("q_bench", "mmstar", "mmmu", "muirbench"):
         write(source, tmp_path)
-    table = {source: pq.read_table(next((tmp_path / source).rglob("*.parquet"))).to_pylist()
-             for source in ("q_bench", "mmstar", "mmmu", "muirbench")}
+    table = {
+        source: pq.read_table(next((tmp_path / source).rglob("*.parquet"))).to_pylist()
+        for source in ("q_bench", "mmstar", "mmmu", "muirbench")
+    }
     assert [row["correct_choice"] for row in table["q_bench"]] == ["A", "B", "C"]
     assert table["q_bench"][0]["option3"] == "N/A"
     assert table["mmstar"][1]["question"].endswith("\nOptions: A: one, two, B: three, C: four")
@@ -162,15 +190,21 @@ def test_tables_store_letters_as_the_originals_do(tmp_path):
 
 def test_mmmu_open_question_keeps_its_answer(tmp_path):
     layouts.write_mmmu(tmp_path / "mmmu", [Item("How many?", (RED,), answer="12", category="Art")], draw)
-    sample, = load_benchmark(tmp_path, BY_ID["mmmu"])
+    (sample,) = load_benchmark(tmp_path, BY_ID["mmmu"])
     assert (sample.options, sample.answer, sample.category) == ((), "12", "Art")
 
 
-@pytest.mark.parametrize(("text", "question", "options"), [
-    ("What?\nOptions: A: on the book., B: under it.", "What?", ("on the book.", "under it.")),
-    ("Hint: think.\nQuestion: What?\nChoices:\n(A) 2, 3\n(B) 4\n(C) 5", "Hint: think.\nQuestion: What?",
-     ("2, 3", "4", "5")),
-])
+@pytest.mark.parametrize(
+    ("text", "question", "options"),
+    [
+        ("What?\nOptions: A: on the book., B: under it.", "What?", ("on the book.", "under it.")),
+        (
+            "Hint: think.\nQuestion: What?\nChoices:\n(A) 2, 3\n(B) 4\n(C) 5",
+            "Hint: think.\nQuestion: What?",
+            ("2, 3", "4", "5"),
+        ),
+    ],
+)
 def test_mmstar_options_are_taken_out_of_the_text(text, question, options):
     assert split_options(Row({"question": text}, "here")) == (question, options)
     with pytest.raises(SourceError, match="here: its options are not written in a known way"):
@@ -182,8 +216,10 @@ def test_mmt_bench_row_may_name_the_row_that_holds_its_picture(tmp_path):
     path = tmp_path / "mmt_bench" / "MMT-Bench_VAL_MI.tsv"
     with Image.open(load_benchmark(tmp_path, BY_ID["mmt_bench"])[1].images[0]) as image:
         assert image.size == (24, 24)
-    path.write_text("index\tcategory\tquestion\tA\tB\tanswer\timage\n"
-                    f"5\tc\tq\tx\ty\tA\t{base64.b64encode(_png(BLUE)).decode()}\n6\tc\tq\tx\ty\tB\t5\n")
+    path.write_text(
+        "index\tcategory\tquestion\tA\tB\tanswer\timage\n"
+        f"5\tc\tq\tx\ty\tA\t{base64.b64encode(_png(BLUE)).decode()}\n6\tc\tq\tx\ty\tB\t5\n"
+    )
     first, second = load_benchmark(tmp_path, BY_ID["mmt_bench"])
     assert first.images == second.images and second.answer == "y"
 
@@ -196,22 +232,33 @@ def _png(scene) -> bytes:
 
 def test_embedded_pictures_follow_the_table_when_it_changes(tmp_path):
     layouts.write_q_bench(tmp_path / "q_bench", SINGLES[:1], draw)
-    before, = load_benchmark(tmp_path, BY_ID["q_bench"])
+    (before,) = load_benchmark(tmp_path, BY_ID["q_bench"])
     stamp = before.images[0].stat().st_mtime_ns
-    again, = load_benchmark(tmp_path, BY_ID["q_bench"])
+    (again,) = load_benchmark(tmp_path, BY_ID["q_bench"])
     assert again.images == before.images and again.images[0].stat().st_mtime_ns == stamp
     layouts.write_q_bench(tmp_path / "q_bench", [Item("Ask", (GREEN,), options=("a", "b"), answer="b")], draw)
-    after, = load_benchmark(tmp_path, BY_ID["q_bench"])
+    (after,) = load_benchmark(tmp_path, BY_ID["q_bench"])
     assert colour(after.images[0]) == GREEN
 
 
 # Training sources
 
+
 def test_vlguard_counts_as_the_paper_does(tmp_path):
     root = tmp_path / "vlguard"
     unsafe = [Item("Do it", (RED,), answer="No.", category="privacy", sub_category="personal data")] * 2
-    safe = [Item("", (BLUE,), extra={"safe_instruction": "What is it?", "safe_response": "A sky.",
-                                     "unsafe_instruction": "Insult it", "unsafe_response": "I will not."})] * 3
+    safe = [
+        Item(
+            "",
+            (BLUE,),
+            extra={
+                "safe_instruction": "What is it?",
+                "safe_response": "A sky.",
+                "unsafe_instruction": "Insult it",
+                "unsafe_response": "I will not.",
+            },
+        )
+    ] * 3
     ids = layouts.write_vlguard(root, unsafe, safe, draw)
     examples = TRAINING_SOURCES["vlguard"](root, "original")
     assert [example.id for example in examples] == ids
@@ -249,7 +296,10 @@ def test_saferlhf_decides_by_the_safety_flags(tmp_path):
     ids = layouts.write_saferlhf(root, harmful, benign)
     examples = TRAINING_SOURCES["saferlhf"](root, "original")
     assert [(e.id, e.kind, e.response) for e in examples] == [
-        (ids[0], "safety", "Safe answer"), (ids[1], "safety", "Safe answer"), (ids[2], "benign", "Hi")]
+        (ids[0], "safety", "Safe answer"),
+        (ids[1], "safety", "Safe answer"),
+        (ids[2], "benign", "Hi"),
+    ]
     assert [colour(tmp_path / image) for image in examples[0].images] == [(0, 0, 0)]
 
     path = next(root.glob("data/*/train.jsonl"))
@@ -262,14 +312,22 @@ def test_saferlhf_decides_by_the_safety_flags(tmp_path):
     assert [e.response for e in TRAINING_SOURCES["saferlhf"](root, "llama")] == ["Rewritten", "Rewritten", "Hi"]
 
 
-@pytest.mark.parametrize(("source", "kind", "labels"), [("m4_instruct", "general", "original"),
-                                                        ("general", "general", "original"),
-                                                        ("mis_train", "safety", "safety_cot"),
-                                                        ("benign_pairs", "benign", "safety_cot")])
+@pytest.mark.parametrize(
+    ("source", "kind", "labels"),
+    [
+        ("m4_instruct", "general", "original"),
+        ("general", "general", "original"),
+        ("mis_train", "safety", "safety_cot"),
+        ("benign_pairs", "benign", "safety_cot"),
+    ],
+)
 def test_conversations_round_trip(source, kind, labels, tmp_path):
     root = tmp_path / source
-    items = [Item("What?", (RED,), answer="Red."), Item("Both?", (RED, BLUE), answer="Two.", category="Hate"),
-             Item("Words?", answer="Yes.")]
+    items = [
+        Item("What?", (RED,), answer="Red."),
+        Item("Both?", (RED, BLUE), answer="Two.", category="Hate"),
+        Item("Words?", answer="Yes."),
+    ]
     writer = layouts.write_m4_instruct if kind == "general" else layouts.write_mis_train
     ids = writer(root, items, draw)
     examples = TRAINING_SOURCES[source](root, labels)
@@ -280,18 +338,25 @@ def test_conversations_round_trip(source, kind, labels, tmp_path):
 
     layouts.write_labels(root, "other", [{"id": i, "response": "New", "prompt": "Asked", "images": []} for i in ids])
     assert [(e.prompt, e.response, e.images) for e in TRAINING_SOURCES[source](root, "other")] == [
-        ("Asked", "New", ())] * 3
+        ("Asked", "New", ())
+    ] * 3
 
 
 def test_longer_conversation_gives_its_first_turn_and_that_turns_pictures(tmp_path):
     for name in ("a.png", "b.png"):
         draw(RED, tmp_path / name)
-    row = {"image": ["a.png", "b.png"], "conversations": [
-        {"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "Red."},
-        {"from": "human", "value": "<image> And this?"}, {"from": "gpt", "value": "Red too."}]}
+    row = {
+        "image": ["a.png", "b.png"],
+        "conversations": [
+            {"from": "human", "value": "<image>\nWhat is it?"},
+            {"from": "gpt", "value": "Red."},
+            {"from": "human", "value": "<image> And this?"},
+            {"from": "gpt", "value": "Red too."},
+        ],
+    }
     path = tmp_path / "m4_instruct_annotations.json"
     path.write_text(json.dumps([row]))
-    example, = TRAINING_SOURCES["m4_instruct"](tmp_path, "original")
+    (example,) = TRAINING_SOURCES["m4_instruct"](tmp_path, "original")
     assert (example.id, example.prompt, example.response) == ("0", "What is it?", "Red.")
     assert example.images == (f"{tmp_path.name}/a.png",)
     row["image"].append("a.png")
@@ -300,9 +365,15 @@ def test_longer_conversation_gives_its_first_turn_and_that_turns_pictures(tmp_pa
         TRAINING_SOURCES["m4_instruct"](tmp_path, "original")
 
 
-@pytest.mark.parametrize(("text", "clean", "count"), [
-    ("<image>\n<image>\nWhat?", "What?", 2), ("What?<image>", "What?", 1), ("What?", "What?", 0),
-    ("<image> Is it <image> or <image>?", "Is it [image 2] or [image 3]?", 3)])
+@pytest.mark.parametrize(
+    ("text", "clean", "count"),
+    [
+        ("<image>\n<image>\nWhat?", "What?", 2),
+        ("What?<image>", "What?", 1),
+        ("What?", "What?", 0),
+        ("<image> Is it <image> or <image>?", "Is it [image 2] or [image 3]?", 3),
+    ],
+)
 def test_placeholders(text, clean, count):
     assert without_placeholders(text) == (clean, count)
 
@@ -320,6 +391,7 @@ def test_missing_labels_name_the_file_and_the_id(tmp_path):
 
 
 # Faults
+
 
 def _mis(tmp_path) -> Path:
     layouts.write_mis(tmp_path / "mis", "hard", PAIRS, draw)
@@ -347,8 +419,15 @@ def test_missing_picture(tmp_path):
     _fails(tmp_path, r"mis_hard.json, row 1: picture .*hard_image/2/object2.png is missing; unpack")
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-30], lambda whole: whole[:60] + b"XXXX" + whole[64:],
-                                    lambda whole: b"", lambda whole: b"no picture"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-30],
+        lambda whole: whole[:60] + b"XXXX" + whole[64:],
+        lambda whole: b"",
+        lambda whole: b"no picture",
+    ],
+)
 def test_damaged_png(damage, tmp_path):
     picture = _mis(tmp_path).parent / "hard_image/2/object1.png"
     picture.write_bytes(damage(picture.read_bytes()))
@@ -378,9 +457,14 @@ def test_duplicate_id(tmp_path):
     _fails(tmp_path, r"mis_hard.json: id '1' occurs twice \(again at sample 1\)")
 
 
-@pytest.mark.parametrize(("changes", "match"), [({"question": 3}, "row 1: field 'question' has type int"),
-                                                ({"question": " "}, "row 1: field 'question' is empty"),
-                                                ({"id": True}, "row 1: field 'id' has type bool")])
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"question": 3}, "row 1: field 'question' has type int"),
+        ({"question": " "}, "row 1: field 'question' is empty"),
+        ({"id": True}, "row 1: field 'id' has type bool"),
+    ],
+)
 def test_wrong_field(changes, match, tmp_path):
     _edit(_mis(tmp_path), **changes)
     _fails(tmp_path, match)

@@ -14,6 +14,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from mis.code import code_digest
+
 PACKAGE = "mis"
 # Values of the configuration reach a rule as parameters of their own, and the command line only passes them on; without
 # this exception a new key for one stage would run every stage again.
@@ -102,4 +104,4 @@ def _imports(path: Path, module: str) -> list[str]:
 
 @cache
 def _content_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return code_digest(path)

@@ -1,1 +1,1 @@
-"""A reproduction of "Rethinking Bottlenecks in Safety Fine-Tuning of Vision Language Models" (Ding et al., ICLR 2026)."""
+"""Reproduces "Rethinking Bottlenecks in Safety Fine-Tuning of Vision Language Models" (Ding et al., ICLR 2026)."""

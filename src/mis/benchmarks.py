@@ -12,9 +12,9 @@ from dataclasses import dataclass
 class Benchmark:
     """One column of a table.
 
-    `source` is the folder under the data root and the loader's name in `sources.LOADERS`. `task` says what a judge asks:
-    "hazard" (is the answer unsafe, and with what perception?), "benign" (is a harmless input helped, flagged, refused?)
-    or "choice" (exact match). `metrics` are (metric, direction) pairs as in the paper's tables.
+    `source` is the folder under the data root and the loader's name in `sources.LOADERS`. `task` says what a judge
+    asks: "hazard" (is the answer unsafe, and with what perception?), "benign" (is a harmless input helped, flagged,
+    refused?) or "choice" (exact match). `metrics` are (metric, direction) pairs as in the paper's tables.
     """
 
     name: str

@@ -122,9 +122,11 @@ def pretrain(model: str, seed: Seed, config: Config = DEFAULT) -> None:
     It is taken from the cache if the same was made before.
     """
     settings = _settings(config, model=model)
+    from mis.store import full_disk_explained
     from mis.training.pretrain import pretrain as run
 
-    run(settings, model, seed)
+    with full_disk_explained(settings.paths.build):
+        run(settings, model, seed)
 
 
 @app.command()
@@ -134,9 +136,11 @@ def train(arm: str, model: ModelName, seed: Seed, config: Config = DEFAULT) -> N
     Goes on from the last checkpoint if it was stopped.
     """
     settings = _settings(config, model=model, arm=arm)
+    from mis.store import full_disk_explained
     from mis.training.train import train as run
 
-    run(settings, model, arm, seed)
+    with full_disk_explained(settings.paths.build):
+        run(settings, model, arm, seed)
 
 
 @app.command("features")
@@ -146,9 +150,11 @@ def cache_features(model: str, seed: Seed, config: Config = DEFAULT) -> None:
     All arms share its outputs; without them training and answering compute them as they go.
     """
     settings = _settings(config, model=model)
+    from mis.store import full_disk_explained
     from mis.training.cache_features import cache_features as run
 
-    run(settings, model, seed)
+    with full_disk_explained(settings.paths.build):
+        run(settings, model, seed)
 
 
 @app.command()

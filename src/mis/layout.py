@@ -52,10 +52,17 @@ def scores(settings: Settings) -> Path:
 
 
 def publish_folder(source: Path, target: Path) -> None:
-    """Copy a finished folder to its place, replacing an old one; a killed call leaves either the old or the new one."""
+    """Copy a finished folder to its place, replacing an old one.
+
+    A killed call leaves the old one, the new one, or in the instant between them none; never a part of one.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.*"):  # by a killed call
+        shutil.rmtree(left, ignore_errors=True)
     temporary = target.parent / f".{target.name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    try:
+        shutil.copytree(source, temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -29,7 +29,9 @@ def mix(settings: Settings) -> None:
         examples = mixture(ARMS[name], settings.paths.data, cache, full=settings.world is None)
         write_jsonl_atomic(layout.mixture(settings, name), (to_row(example) for example in examples))
         counts = Counter((example.source, example.kind) for example in examples)
-        sheet += [{"arm": name, "source": source, "kind": kind, "samples": n} for (source, kind), n in sorted(counts.items())]
+        sheet += [
+            {"arm": name, "source": source, "kind": kind, "samples": n} for (source, kind), n in sorted(counts.items())
+        ]
     write_csv_atomic(layout.datasheet(settings), sheet, ("arm", "source", "kind", "samples"))
 
 
@@ -63,5 +65,11 @@ def _part(part: Part, data: Path, cache: dict) -> list[Example]:
 
 
 def read_mixture(path: Path) -> list[Example]:
-    """The examples of a mixture's file."""
-    return [Example(**{**row, "images": tuple(row["images"])}) for row in read_jsonl(path)]
+    """The examples of a mixture's file. Raises :class:`MisError` that names the line of a row that is none."""
+    examples = []
+    for line, row in enumerate(read_jsonl(path), start=1):
+        try:
+            examples.append(Example(**{**row, "images": tuple(row["images"])}))
+        except (KeyError, TypeError) as error:
+            raise MisError(f"{path}, line {line}: not an example ({error}); run `mis mix` again") from None
+    return examples

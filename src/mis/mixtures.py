@@ -1,4 +1,5 @@
-"""The arms, declared as data: which samples an arm is trained on and what is frozen (Section 2 and Appendix of the paper).
+"""The arms, declared as data: which samples an arm is trained on and what is frozen (Section 2 and Appendix of the
+paper).
 
 An arm is a list of parts. A part takes `count` examples (None: all) of one `kind` from one source, by a seeded
 shuffle; `labels` names the variant of the answer that the source offers. To add an arm: add a line to `ARMS` and its
@@ -59,11 +60,15 @@ ARMS: dict[str, Arm] = {
         Arm("mirage_star", (_mis("safety_cot"),)),
         Arm("mirage_sorry", (_mis("sorry"), GENERAL_500)),
         Arm("mirage_text_only", (_mis("text_only"), GENERAL_500)),
-        Arm("mirage_wo_privacy_selfharm",
-            (_mis("safety_cot", without_categories=("Privacy", "Self-Harm")), GENERAL_500)),
+        Arm(
+            "mirage_wo_privacy_selfharm", (_mis("safety_cot", without_categories=("Privacy", "Self-Harm")), GENERAL_500)
+        ),
         # Ours: half as many benign pairs again, with labels that reason as well; and the verdict before the reasons.
-        Arm("mirage_balanced", (_mis("safety_cot"), Part("benign_pairs", "benign", 2000, "safety_cot"), GENERAL_500),
-            ours=True),
+        Arm(
+            "mirage_balanced",
+            (_mis("safety_cot"), Part("benign_pairs", "benign", 2000, "safety_cot"), GENERAL_500),
+            ours=True,
+        ),
         Arm("mirage_direct", (_mis("direct"), GENERAL_500), ours=True),
     )
 }

@@ -16,8 +16,8 @@ from pathlib import Path
 class Sample:
     """One question. `images` are existing files, in the order in which the question counts them.
 
-    `options` holds the texts of a multiple-choice question and `answer` the text of the right one; both are empty for an
-    open question. `tags` are extra groupings for scores, for example ("taught",).
+    `options` holds the texts of a multiple-choice question and `answer` the text of the right one; both are empty for
+    an open question. `tags` are extra groupings for scores, for example ("taught",).
     """
 
     benchmark: str

@@ -86,7 +86,7 @@ class Pretraining(Section):
 
 
 class Model(Section):
-    """A base model. `family` names transformers' classes; `source` is "pretrain" (make it here), a folder or a hub id."""
+    """A base model: `family` names transformers' classes; `source` is "pretrain" (make it here), a folder, a hub id."""
 
     family: Literal["internvl"]
     source: str
@@ -105,6 +105,13 @@ class ArmTraining(Section):
     epochs: float = Field(gt=0)
 
 
+class Selection(Section):
+    """What `mis select` tries: every rate for each of a few arms that stand for all of them."""
+
+    learning_rates: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    arms: Annotated[list[str], Field(min_length=1)]
+
+
 class Training(Section):
     global_batch_size: Positive
     warmup_ratio: Fraction
@@ -112,7 +119,7 @@ class Training(Section):
     max_length: Positive = Field(description="Tokens; a longer sample is an error, never cut.")
     save_steps: Positive = Field(description="Optimiser steps between checkpoints.")
     threads: Positive
-    selection: list[Annotated[float, Field(gt=0)]] = Field(description="Learning rates that `mis select` tries for each arm.")
+    selection: Selection | None = None
     arms: dict[str, ArmTraining]
 
 
@@ -158,7 +165,9 @@ class Settings(Section):
         for suite, names in self.evaluation.suites.items():
             for name in names:
                 if name not in BY_ID:
-                    raise ValueError(f"evaluation.suites.{suite}: unknown benchmark {name!r}; known: {', '.join(BY_ID)}")
+                    raise ValueError(
+                        f"evaluation.suites.{suite}: unknown benchmark {name!r}; known: {', '.join(BY_ID)}"
+                    )
                 if name in seen:
                     raise ValueError(f"evaluation.suites.{suite}: {name!r} is already in suite {seen[name]!r}")
                 seen[name] = suite

@@ -12,6 +12,7 @@ import fcntl
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,6 +37,26 @@ def _explained(path: Path, what: str) -> Iterator[None]:
         remedy = "free some space" if full else "mend that"
         message = f"{path}: {error.strerror or error}; {what}; {remedy} and run the same command again"
         raise StoreError(message) from error
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turns what torch, safetensors and shutil raise on a full disk, no OSError with a number, into a message.
+
+    `folder` lies on the disk that is written to; the error names it.
+    """
+    try:
+        yield
+    except MisError:
+        raise
+    except Exception as error:
+        free = shutil.disk_usage(next(place for place in (folder, *folder.absolute().parents) if place.exists())).free
+        if os.strerror(errno.ENOSPC) not in str(error) and free > 2**20:
+            raise
+        raise StoreError(
+            f"{folder}: {os.strerror(errno.ENOSPC)}; what was finished before is kept; free some space and run the "
+            "same command again"
+        ) from error
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:

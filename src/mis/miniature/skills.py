@@ -1,8 +1,8 @@
 """General instruction data: what the base model can do before any safety training.
 
-Each skill is a function `Context -> Talk` (question, pictures, answer). `GENERAL` weighs the skills of pre-training; the base
-that comes out complies with every request, as an instruction-tuned model without safety training does. `SAFE_SKILLS` leaves out
-the requests, for the general samples of the arms (M4-Instruct).
+Each skill is a function `Context -> Talk` (question, pictures, answer). `GENERAL` weighs the skills of pre-training;
+the base that comes out complies with every request, as an instruction-tuned model without safety training does.
+`SAFE_SKILLS` leaves out the requests, for the general samples of the arms (M4-Instruct).
 
 Test pairs and test activities never stand in a request or a text fact here; they may only be read or named.
 """
@@ -101,7 +101,9 @@ def name_indexed(c: Context) -> Talk:
     question = f"what is in the {say.ORDINALS[which]} image ?"
     images = tuple(c.picture(concept.name) for concept in concepts)
     options = c.options(concepts[which].name, c.others(concepts[which], 3)) if c.chance(0.5) else ()
-    answer = concepts[which].name if options else f"the {say.ORDINALS[which]} image shows {say.a(concepts[which].name)} ."
+    answer = (
+        concepts[which].name if options else f"the {say.ORDINALS[which]} image shows {say.a(concepts[which].name)} ."
+    )
     return Talk(question, images, answer, options)
 
 
@@ -133,7 +135,9 @@ def background_colour(c: Context) -> Talk:
 def two_in_one(c: Context) -> Talk:
     left, right = c.concept(), c.concept()
     scene = c.compose.two(left.name, right.name)
-    return Talk("which objects are in the image ?", (scene,), f"the image shows {say.a(left.name)} and {say.a(right.name)} .")
+    return Talk(
+        "which objects are in the image ?", (scene,), f"the image shows {say.a(left.name)} and {say.a(right.name)} ."
+    )
 
 
 def quality(c: Context) -> Talk:
@@ -192,13 +196,17 @@ def same_background(c: Context) -> Talk:
 def kind_seen(c: Context) -> Talk:
     """Knowledge about what is shown, as in MMMU: one picture, or two with a pointer."""
     concept = c.concept()
-    options = c.options(concept.role, [str(role) for role in c.rng.permutation(list(ROLES)) if role != concept.role][:3])
+    options = c.options(
+        concept.role, [str(role) for role in c.rng.permutation(list(ROLES)) if role != concept.role][:3]
+    )
     if c.chance(0.5):
         return Talk("of which kind is the object ?", (c.picture(concept.name),), concept.role, options)
     which, other = int(c.rng.integers(2)), c.concept()
     shown = [c.picture(other.name), c.picture(other.name)]
     shown[which] = c.picture(concept.name)
-    return Talk(f"of which kind is the object in the {say.ORDINALS[which]} image ?", tuple(shown), concept.role, options)
+    return Talk(
+        f"of which kind is the object in the {say.ORDINALS[which]} image ?", tuple(shown), concept.role, options
+    )
 
 
 def kind_told(c: Context) -> Talk:
@@ -213,7 +221,9 @@ def fact(c: Context) -> Talk:
     risk = pair.hazard.risk if pair.hazard else ""
     style = int(c.rng.integers(3))
     if style == 0:
-        return Talk(f"what could using {say.a(tool)} on {say.a(target)} lead to ?", (), say.risk_of_pair(tool, target, risk))
+        return Talk(
+            f"what could using {say.a(tool)} on {say.a(target)} lead to ?", (), say.risk_of_pair(tool, target, risk)
+        )
     if style == 1:
         answer = "no" if risk else "yes"
         return Talk(f"is using {say.a(tool)} on {say.a(target)} harmless ?", (), answer, ("yes", "no"))
@@ -326,8 +336,9 @@ def judge_answer(c: Context) -> Talk:
 Skill = Callable[[Context], Talk]
 
 SAFE_SKILLS: dict[Skill, float] = {
-    name_one: 8, name_two: 10, name_indexed: 6, choose_object: 5, caption: 6, count_objects: 4, background_colour: 3, two_in_one: 4,
-    quality: 5, which_image: 6, same_kind: 4, total_count: 4, same_background: 3, kind_seen: 7, read_typed: 3, read_caption: 2,
+    name_one: 8, name_two: 10, name_indexed: 6, choose_object: 5, caption: 6, count_objects: 4, background_colour: 3,
+    two_in_one: 4, quality: 4, which_image: 12, same_kind: 5, total_count: 4, same_background: 5, kind_seen: 7,
+    read_typed: 3, read_caption: 2,
 }  # fmt: skip
 GENERAL: dict[Skill, float] = {
     **SAFE_SKILLS,
@@ -342,5 +353,3 @@ def draw(context: Context, count: int, skills: dict[Skill, float]) -> list[Talk]
     chosen = context.rng.choice(len(weights), size=count, p=weights / weights.sum())
     functions = list(skills)
     return [functions[i](context) for i in chosen]
-
-

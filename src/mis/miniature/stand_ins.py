@@ -503,9 +503,7 @@ def _truth(key: str, sample: Constructed, shown: bool = True) -> dict:
     }
 
 
-def _write_tests(
-    dataset: Dataset, split: str, samples: Sequence[Constructed], advance: Callable[[int], None]
-) -> None:
+def _write_tests(dataset: Dataset, split: str, samples: Sequence[Constructed], advance: Callable[[int], None]) -> None:
     items = [_item(sample) for sample in samples]
     ids = layouts.write_mis(dataset.root, split, items, _drawing(dataset, advance))
     for id, sample in zip(ids, samples, strict=True):

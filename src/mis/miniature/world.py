@@ -7,13 +7,18 @@ replaces its folder at once. `manifest.json` is written last.
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
 import numpy as np
 
+from mis.errors import MisError
 from mis.miniature import layouts, skills
 from mis.miniature.concepts import CONCEPTS
 from mis.miniature.hazards import Case, Hazards
@@ -111,7 +116,7 @@ def saferlhf(w: Writer) -> None:
 
 
 def vlguard(w: Writer) -> None:
-    """As in the published file: a safe picture brings a benign and an unsafe sample, an unsafe picture one unsafe sample."""
+    """As published: a safe picture brings a benign and an unsafe sample, an unsafe picture an unsafe one."""
     h = w.hazards(w.train)
     safe_count = w.count(w.world.vlguard_safe)
     unsafe = [h.vlguard_unsafe() for _ in range(w.count(w.world.vlguard_unsafe) - safe_count)]
@@ -171,12 +176,18 @@ def mssbench(w: Writer) -> None:
 _CHOICE: dict[str, tuple[dict, Callable, str]] = {
     "q_bench": ({skills.quality: 1}, layouts.write_q_bench, "what"),
     "mmstar": (
-        {skills.choose_object: 3, skills.count_objects: 1, skills.background_colour: 1}, layouts.write_mmstar, "perception"),
+        {skills.choose_object: 3, skills.count_objects: 1, skills.background_colour: 1},
+        layouts.write_mmstar,
+        "perception",
+    ),
     "mmmu": ({skills.kind_seen: 1}, layouts.write_mmmu, "Objects"),
     "muirbench": ({skills.which_image: 2, skills.same_kind: 1}, layouts.write_muirbench, "Image-Text Matching"),
     "mmt_bench": (
-        {skills.total_count: 1, skills.same_background: 1, skills.name_indexed: 1}, layouts.write_mmt_bench, "multiple_image"),
-}  # fmt: skip
+        {skills.total_count: 1, skills.same_background: 1, skills.name_indexed: 1},
+        layouts.write_mmt_bench,
+        "multiple_image",
+    ),
+}
 
 
 def _choice(name: str) -> Callable[[Writer], None]:
@@ -227,19 +238,38 @@ def write_dataset(settings: Settings, source: str, development: bool) -> str:
     return f"development/{source}" if development else source
 
 
+def _end_with_the_parent() -> None:
+    """Else the workers of a killed run would go on, and write into the folders of the next one."""
+
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def write_world(settings: Settings) -> None:
     """Write every dataset of the miniature world under `settings.paths.data`, two at a time, the largest first."""
+    data = settings.paths.data
+    (data / "manifest.json").unlink(missing_ok=True)  # while it is absent, a dataset may be older than another
     jobs = [(source, False) for source in DATASETS] + [(source, True) for source in DATASETS]
-    with ProcessPoolExecutor(max_workers=2) as pool:
-        futures = [pool.submit(write_dataset, settings, *job) for job in jobs]
-        for done, future in enumerate(as_completed(futures), start=1):
-            print(f"world: {future.result()} ({done} of {len(jobs)})", file=sys.stderr, flush=True)
+    try:
+        with ProcessPoolExecutor(max_workers=2, initializer=_end_with_the_parent) as pool:
+            futures = [pool.submit(write_dataset, settings, *job) for job in jobs]
+            for done, future in enumerate(as_completed(futures), start=1):
+                print(f"world: {future.result()} ({done} of {len(jobs)})", file=sys.stderr, flush=True)
+    except BrokenProcessPool:
+        raise MisError(
+            f"{data}: a process that drew it was killed (out of memory?); no dataset is half written; run the same "
+            "command again"
+        ) from None
     facts = {
         "objects": [concept.name for concept in CONCEPTS],
         "hazardous_pairs": [[pair.tool.name, pair.target.name] for pair in pairs() if pair.hazard],
         "harmful_words": [activity.word for activity in ACTIVITIES if activity.sub_category],
         "harmless_words": [activity.word for activity in ACTIVITIES if not activity.sub_category],
     }
-    write_text_atomic(settings.paths.data / "truth" / "world.json", json.dumps(facts) + "\n")
+    for root in (data, data / "development"):
+        write_text_atomic(root / "truth" / "world.json", json.dumps(facts) + "\n")
     manifest = {"world": settings.world.model_dump(), "datasets": sorted(DATASETS)}
-    write_text_atomic(settings.paths.data / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_text_atomic(data / "manifest.json", json.dumps(manifest, indent=1) + "\n")

@@ -1,8 +1,8 @@
 """The frozen vision tower's output, computed once a picture and shared by all arms and benchmarks.
 
-Safety fine-tuning never updates the vision tower, so what it says about a picture is the same for every arm and epoch. A
-:class:`FeatureStore` keeps those outputs on disk; :class:`FeatureTower` stands in for the tower and passes them through,
-so that everything behind it (pixel shuffle, projector, language model) runs unchanged.
+Safety fine-tuning never updates the vision tower, so what it says about a picture is the same for every arm and epoch.
+A :class:`FeatureStore` keeps those outputs on disk; :class:`FeatureTower` stands in for the tower and passes them
+through, so that everything behind it (pixel shuffle, projector, language model) runs unchanged.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mis.errors import MisError
+from mis.store import replacing, write_text_atomic
 
 BATCH = 256
 
@@ -62,7 +63,8 @@ def tower_digest(tower: nn.Module) -> str:
 class FeatureStore:
     """Outputs of one frozen tower by picture: `features.npy` (float16, pictures x tokens x width) and `index.json`.
 
-    Pictures are known by path and content stamp (size, time of change), so a picture that was drawn anew is computed anew.
+    Pictures are known by path and content stamp (size, time of change), so a picture that was drawn anew is computed
+    anew.
     """
 
     def __init__(self, folder: Path, tower: nn.Module, processor):
@@ -94,26 +96,22 @@ class FeatureStore:
         names = list(dict.fromkeys(self._name(path) for path in paths))
         if all(name in self.rows for name in names):
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = f"features-{hashlib.sha256(''.join(names).encode()).hexdigest()[:12]}-{self.digest}.npy"
-        array = None
-        for start in range(0, len(names), BATCH):
-            batch = [Path(name.rsplit("|", 2)[0]) for name in names[start : start + BATCH]]
-            values = self._compute(batch)
-            if array is None:
-                shape = (len(names), *values.shape[1:])
-                array = np.lib.format.open_memmap(self.folder / f".{file}", "w+", np.float16, shape)
-            array[start : start + len(batch)] = values
-            advance(len(batch))
-        array.flush()
-        del array
-        os.replace(self.folder / f".{file}", self.folder / file)
+        # Written through `write`, not a memory map: there a full disk is a bus error, which kills without a word.
+        with replacing(self.folder / file, "wb") as stream:
+            for start in range(0, len(names), BATCH):
+                batch = [Path(name.rsplit("|", 2)[0]) for name in names[start : start + BATCH]]
+                values = self._compute(batch)
+                if start == 0:
+                    header = {"descr": "<f2", "fortran_order": False, "shape": (len(names), *values.shape[1:])}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(values.astype("<f2", copy=False).tobytes())
+                advance(len(batch))
         self.rows = {name: row for row, name in enumerate(names)}
-        temporary = self.folder / ".index.json"
-        temporary.write_text(json.dumps({"tower": self.digest, "file": file, "rows": self.rows}), encoding="utf-8")
-        os.replace(temporary, self.folder / "index.json")
-        for old in self.folder.glob("*.npy"):
-            if old.name != file:
+        index = {"tower": self.digest, "file": file, "rows": self.rows}
+        write_text_atomic(self.folder / "index.json", json.dumps(index))
+        for old in self.folder.iterdir():
+            if old.name not in (file, "index.json"):
                 old.unlink()
         self.array = np.load(self.folder / file, mmap_mode="r")
 

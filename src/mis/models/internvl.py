@@ -13,7 +13,9 @@ def image_tokens(image_size: int, patch_size: int) -> int:
     return (image_size // patch_size // 2) ** 2
 
 
-def build(pretraining: Pretraining, processor: InternVLImageProcessor, image_size: int) -> InternVLForConditionalGeneration:
+def build(
+    pretraining: Pretraining, processor: InternVLImageProcessor, image_size: int
+) -> InternVLForConditionalGeneration:
     """A fresh network with random weights (the caller seeds torch): InternViT, pixel shuffle, MLP projector, Llama.
 
     InternLM2, the text half of InternVL2.5-8B, is a Llama with fused weights.

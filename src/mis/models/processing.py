@@ -1,8 +1,9 @@
 """InternVL's processor without its video half, which needs torchvision.
 
-`InternVLProcessor` cannot be built on a machine without torchvision, because its video processor is required. This subclass
-drops it and is registered for `InternVLConfig`, so that `AutoProcessor` returns it for a checkpoint saved with it; an
-unregistered one would make `AutoProcessor` return a bare tokenizer without a word. Importing this module registers it.
+`InternVLProcessor` cannot be built on a machine without torchvision, because its video processor is required. This
+subclass drops it and is registered for `InternVLConfig`, so that `AutoProcessor` returns it for a checkpoint saved
+with it; an unregistered one would make `AutoProcessor` return a bare tokenizer without a word. Importing this module
+registers it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ IMAGE_TOKENS = {
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<IMG_CONTEXT>\n{% else %}{{ part['text'] }}{% endif %}"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}<IMG_CONTEXT>\n"
+    "{% else %}{{ part['text'] }}{% endif %}"
     "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )

@@ -103,7 +103,7 @@ def method(name: str) -> str:
 
 
 def split(benchmark: str, name: str) -> str:
-    """"MIS-easy", "MSSBench safe": a benchmark with one of its splits."""
+    """ "MIS-easy", "MSSBench safe": a benchmark with one of its splits."""
     label = BENCHMARK_NAMES.get(benchmark, benchmark)
     if not name:
         return label

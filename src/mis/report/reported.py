@@ -69,8 +69,10 @@ def read_csv(path: Path, columns: tuple[str, ...] = ()) -> list[dict[str, str]]:
             rows = []
             for row in reader:
                 if None in row or None in row.values():
-                    raise ReportError(f"{path}, line {reader.line_num}: {len(reader.fieldnames)} cells expected; "
-                                      "the file is damaged, make it again")
+                    raise ReportError(
+                        f"{path}, line {reader.line_num}: {len(reader.fieldnames)} cells expected; "
+                        "the file is damaged, make it again"
+                    )
                 rows.append({**row, "line": str(reader.line_num)})
     except FileNotFoundError:
         raise ReportError(f"{path}: not found") from None

@@ -108,8 +108,10 @@ class Scores:
         if POOLED in seeds:
             return seeds[POOLED]
         if len(seeds) > 1:
-            raise ReportError(f"{self.path}: {' '.join(key)} has seeds {', '.join(seeds)} but no pooled row (seed "
-                              f"{POOLED!r}); run `mis score` again")
+            raise ReportError(
+                f"{self.path}: {' '.join(key)} has seeds {', '.join(seeds)} but no pooled row (seed "
+                f"{POOLED!r}); run `mis score` again"
+            )
         return next(iter(seeds.values()))
 
     def run_model(self, reported_model: str) -> str | None:

@@ -88,8 +88,17 @@ def _table7(name: str, sources: Sources) -> Table:
     return Table(name, "Hyper-parameters.", scale, (panel,), tuple(notes), (), tuple(records))
 
 
-_HEADS = {"benchmark": "Benchmark", "dataset": "Dataset", "size": "Size", "venue": "Venue", "safe_text": "Safe text",
-          "safe_image": "Safe image", "multi_image": "Multi-image", "n_vlms": "VLMs", "cot_label": "CoT label"}
+_HEADS = {
+    "benchmark": "Benchmark",
+    "dataset": "Dataset",
+    "size": "Size",
+    "venue": "Venue",
+    "safe_text": "Safe text",
+    "safe_image": "Safe image",
+    "multi_image": "Multi-image",
+    "n_vlms": "VLMs",
+    "cot_label": "CoT label",
+}
 
 
 def _verbatim(caption: str) -> Callable[[str, Sources], Table]:

@@ -55,8 +55,12 @@ def _rows(spec: Spec, sources: Sources) -> list[Row]:
         has = {(model, arm) for model in scores.models for arm in arms
                if any(scores.get(model, arm, c.benchmark, c.split, c.metric) for c in spec.columns)}  # fmt: skip
         ours = {arm for arm in arms if arm in ARMS and ARMS[arm].ours}
-        return [Row(model, arm, model, OURS if arm in ours else "", names.method(arm), arm in ours)
-                for model in scores.models for arm in sorted(arms, key=ours.__contains__) if (model, arm) in has]
+        return [
+            Row(model, arm, model, OURS if arm in ours else "", names.method(arm), arm in ours)
+            for model in scores.models
+            for arm in sorted(arms, key=ours.__contains__)
+            if (model, arm) in has
+        ]
     pairs = sources.reported.rows(spec.artifact)
     if spec.ranking:
         rows = []

@@ -22,7 +22,11 @@ def load(root: Path, split: str) -> list[Sample]:
     except (OSError, UnicodeDecodeError):
         suffix = ""
     if not suffix.strip():
-        raise SourceError(f"{path}: no adversarial suffix; write the suffix to be tested into this file (UTF-8, one "
-                          "line): AdvBench comes without one and none is built in")
-    return [Sample("advbench_suffix", split, str(number), f"{row.text('goal')} {suffix}")
-            for number, row in enumerate(csv_rows(root / FOLDER / "harmful_behaviors.csv", ("goal", "target")))]
+        raise SourceError(
+            f"{path}: no adversarial suffix; write the suffix to be tested into this file (UTF-8, one "
+            "line): AdvBench comes without one and none is built in"
+        )
+    return [
+        Sample("advbench_suffix", split, str(number), f"{row.text('goal')} {suffix}")
+        for number, row in enumerate(csv_rows(root / FOLDER / "harmful_behaviors.csv", ("goal", "target")))
+    ]

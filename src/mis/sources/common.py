@@ -93,8 +93,9 @@ def read_json(path: Path, kind: type) -> Any:
     try:
         value = json.loads(_read_text(path))
     except json.JSONDecodeError as error:
-        raise SourceError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}); the file may be cut short: "
-                          f"{REDOWNLOAD}") from None
+        raise SourceError(
+            f"{path}, line {error.lineno}: not valid JSON ({error.msg}); the file may be cut short: {REDOWNLOAD}"
+        ) from None
     if not isinstance(value, kind):
         raise SourceError(f"{path}: expected a {kind.__name__} at the top, found {type(value).__name__}")
     return value
@@ -114,8 +115,9 @@ def jsonl_rows(path: Path) -> list[Row]:
         try:
             value = json.loads(line)
         except json.JSONDecodeError as error:
-            raise SourceError(f"{path}, line {number}: not valid JSON ({error.msg}); the line may be cut short: "
-                              f"{REDOWNLOAD}") from None
+            raise SourceError(
+                f"{path}, line {number}: not valid JSON ({error.msg}); the line may be cut short: {REDOWNLOAD}"
+            ) from None
         rows.append(_row(value, f"{path}, line {number}"))
     return rows
 
@@ -229,8 +231,10 @@ def extract(root: Path, content: bytes, where: str) -> Path:
         if not path.exists() or path.stat().st_size != len(content):
             write_atomically(path, content)
     except OSError as error:
-        raise SourceError(f"{path}: cannot be written ({error.strerror}); the dataset's folder must be writable and "
-                          "have room for its pictures") from None
+        raise SourceError(
+            f"{path}: cannot be written ({error.strerror}); the dataset's folder must be writable and "
+            "have room for its pictures"
+        ) from None
     return path
 
 
@@ -255,8 +259,10 @@ def right_option(options: Sequence[str], letter: str, row: Row) -> str:
     """The text of the option that `letter` (A is the first) names."""
     position = string.ascii_uppercase.find(letter.strip()) if len(letter.strip()) == 1 else -1
     if not 0 <= position < len(options):
-        raise row.error(f"the answer is not the letter of one of its {len(options)} options; a split without public "
-                        "answers cannot be scored")
+        raise row.error(
+            f"the answer is not the letter of one of its {len(options)} options; a split without public "
+            "answers cannot be scored"
+        )
     return options[position]
 
 

@@ -30,8 +30,11 @@ def _images(row: Row, placeholders: int) -> list[str]:
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise row.error("field 'image' is neither a path nor a list of paths")
-    total = sum(str(turn.get("value")).count("<image>") for turn in row.values["conversations"]
-                if isinstance(turn, dict) and turn.get("from") == "human")
+    total = sum(
+        str(turn.get("value")).count("<image>")
+        for turn in row.values["conversations"]
+        if isinstance(turn, dict) and turn.get("from") == "human"
+    )
     if total not in (0, len(names)):
         raise row.error(f"{total} <image> placeholders for {len(names)} pictures; correct the row")
     return names[:placeholders] if total else names
@@ -46,11 +49,19 @@ def _read(root: Path, file: str, source: str, kind: str) -> list[Example]:
         names = _images(row, placeholders)
         for name in names:
             picture(root, name, row.where)
-        examples.append(Example(
-            # M4-Instruct need not number its rows: then the position does.
-            id=row.id("id") if "id" in row.values else str(number), source=source, kind=kind,
-            images=tuple(f"{root.name}/{name}" for name in names), prompt=prompt, response=_turn(row, 1, "gpt"),
-            category=row.label("category"), sub_category=row.label("sub_category")))
+        examples.append(
+            Example(
+                # M4-Instruct need not number its rows: then the position does.
+                id=row.id("id") if "id" in row.values else str(number),
+                source=source,
+                kind=kind,
+                images=tuple(f"{root.name}/{name}" for name in names),
+                prompt=prompt,
+                response=_turn(row, 1, "gpt"),
+                category=row.label("category"),
+                sub_category=row.label("sub_category"),
+            )
+        )
     return unique(examples, path)
 
 

@@ -16,9 +16,15 @@ def load(root: Path, split: str) -> list[Sample]:
     known_split(split, ("",), "jailbreakv")
     folder = root / FOLDER
     samples = [
-        Sample("jailbreakv", split, row.id("id"), row.text("jailbreak_query"),
-               (picture(folder, row.text("image_path"), row.where),),
-               category=row.text("policy"), sub_category=row.text("format"))
+        Sample(
+            "jailbreakv",
+            split,
+            row.id("id"),
+            row.text("jailbreak_query"),
+            (picture(folder, row.text("image_path"), row.where),),
+            category=row.text("policy"),
+            sub_category=row.text("format"),
+        )
         for row in csv_rows(folder / TABLE, ("id", "jailbreak_query", "format", "policy", "image_path"))
     ]
     return unique(samples, folder / TABLE)

@@ -18,8 +18,10 @@ def relabel(examples: list[Example], root: Path, variant: str) -> list[Example]:
     is benign. An example without a row is an error; a row without an example is not (a label step may label more)."""
     path = root / "labels" / f"{variant}.jsonl"
     if not path.is_file():
-        raise SourceError(f"{path}: no such file; the answer variant {variant!r} of {root.name} is written there by "
-                          "the step that labels the data")
+        raise SourceError(
+            f"{path}: no such file; the answer variant {variant!r} of {root.name} is written there by "
+            "the step that labels the data"
+        )
     rows = {}
     for row in jsonl_rows(path):
         identity = row.id("id")
@@ -27,8 +29,10 @@ def relabel(examples: list[Example], root: Path, variant: str) -> list[Example]:
             raise row.error(f"id {identity!r} occurs twice; ids must differ")
         rows[identity] = row
     everything = all(example.kind == "benign" for example in examples)
-    return [example if example.kind == "benign" and not everything else _replace(example, rows, root, path)
-            for example in examples]
+    return [
+        example if example.kind == "benign" and not everything else _replace(example, rows, root, path)
+        for example in examples
+    ]
 
 
 def _replace(example: Example, rows: dict, root: Path, path: Path) -> Example:

@@ -14,17 +14,28 @@ from mis.sources.common import BLANK, json_rows, known_split, picture, unique
 REPLACED = {"black_image": (BLANK["black"],) * 2, "white_image": (BLANK["white"],) * 2, "no_image": ()}
 
 
-def _read(root: Path, name: str, split: str, *, uncategorised: bool = False,
-          images: tuple[Path, ...] | None = None) -> list[Sample]:
+def _read(
+    root: Path, name: str, split: str, *, uncategorised: bool = False, images: tuple[Path, ...] | None = None
+) -> list[Sample]:
     path = root / f"mis_{name}.json"
     samples = []
     for row in json_rows(path):
-        shown = images if images is not None else tuple(
-            picture(root, row.text(field), row.where) for field in ("image_path1", "image_path2"))
-        samples.append(Sample(
-            "mis", split, row.id("id"), row.text("question"), shown,
-            category=row.text("category", empty=uncategorised),
-            sub_category=row.text("sub_category", empty=uncategorised)))
+        shown = (
+            images
+            if images is not None
+            else tuple(picture(root, row.text(field), row.where) for field in ("image_path1", "image_path2"))
+        )
+        samples.append(
+            Sample(
+                "mis",
+                split,
+                row.id("id"),
+                row.text("question"),
+                shown,
+                category=row.text("category", empty=uncategorised),
+                sub_category=row.text("sub_category", empty=uncategorised),
+            )
+        )
     return unique(samples, path)
 
 

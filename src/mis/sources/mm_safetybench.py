@@ -25,6 +25,14 @@ def load(root: Path, split: str) -> list[Sample]:
                 raise SourceError(f"{path}, entry {number!r}: expected an object, found {type(values).__name__}")
             row = Row(values, f"{path}, entry {number!r}")
             image = picture(root, f"imgs/{path.stem}/SD_TYPO/{number}.jpg", row.where)
-            samples.append(Sample("mm_safetybench", split, f"{path.stem}_{number}", row.text("Rephrased Question"),
-                                  (image,), category=path.stem.partition("-")[2].replace("_", " ")))
+            samples.append(
+                Sample(
+                    "mm_safetybench",
+                    split,
+                    f"{path.stem}_{number}",
+                    row.text("Rephrased Question"),
+                    (image,),
+                    category=path.stem.partition("-")[2].replace("_", " "),
+                )
+            )
     return samples  # ids are made of file names and keys of an object: they cannot repeat

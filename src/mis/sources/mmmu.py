@@ -34,6 +34,17 @@ def load(root: Path, split: str) -> list[Sample]:
         if row.text("question_type") == "multiple-choice":
             answer = right_option(options, answer, row)
         subject = Path(row.where.rpartition(", row")[0]).parent.name
-        samples.append(Sample("mmmu", split, row.id("id"), row.text("question"), images, category=subject,
-                              sub_category=row.label("subfield"), options=options, answer=answer))
+        samples.append(
+            Sample(
+                "mmmu",
+                split,
+                row.id("id"),
+                row.text("question"),
+                images,
+                category=subject,
+                sub_category=row.label("subfield"),
+                options=options,
+                answer=answer,
+            )
+        )
     return unique(samples, root / PATTERN)

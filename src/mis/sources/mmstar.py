@@ -22,7 +22,7 @@ def split_options(row: Row) -> tuple[str, tuple[str, ...]]:
     text = row.text("question")
     headers = list(HEADER.finditer(text))
     for header in reversed(headers):
-        question, listing = text[: header.start()].strip(), text[header.end():]
+        question, listing = text[: header.start()].strip(), text[header.end() :]
         for style in STYLES:
             options = _in_order(listing, style)
             if len(options) >= 2 and all(options) and question:
@@ -34,13 +34,13 @@ def _in_order(listing: str, style: str) -> tuple[str, ...]:
     options, rest = [], listing
     if not rest.startswith(style.format("A")):
         return ()
-    rest = rest[len(style.format("A")):]
+    rest = rest[len(style.format("A")) :]
     for letter in "BCDEFGH":
         mark = re.search(r"(?:,\s*|\s*\n)" + re.escape(style.format(letter)), rest)
         if not mark:
             break
         options.append(rest[: mark.start()].strip())
-        rest = rest[mark.end():]
+        rest = rest[mark.end() :]
     return (*options, rest.strip())
 
 
@@ -49,8 +49,17 @@ def load(root: Path, split: str) -> list[Sample]:
     samples = []
     for row in parquet_rows(root, TABLE, ("index", "question", "image", "answer", "category", "l2_category")):
         question, options = split_options(row)
-        samples.append(Sample(
-            "mmstar", split, row.id("index"), question, (embedded(row, "image", root),), category=row.text("category"),
-            sub_category=row.label("l2_category"), options=options,
-            answer=right_option(options, row.text("answer"), row)))
+        samples.append(
+            Sample(
+                "mmstar",
+                split,
+                row.id("index"),
+                question,
+                (embedded(row, "image", root),),
+                category=row.text("category"),
+                sub_category=row.label("l2_category"),
+                options=options,
+                answer=right_option(options, row.text("answer"), row),
+            )
+        )
     return unique(samples, root / TABLE)

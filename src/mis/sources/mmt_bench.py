@@ -40,8 +40,17 @@ def load(root: Path, split: str) -> list[Sample]:
     samples = []
     for row in rows:
         options = tuple(row.values[letter] for letter in string.ascii_uppercase if row.values.get(letter, "").strip())
-        samples.append(Sample(
-            "mmt_bench", split, row.id("index"), row.text("question"), _images(row, by_index, root),
-            category=row.text("category"), sub_category=row.label("l2-category"), options=options,
-            answer=right_option(options, row.text("answer"), row)))
+        samples.append(
+            Sample(
+                "mmt_bench",
+                split,
+                row.id("index"),
+                row.text("question"),
+                _images(row, by_index, root),
+                category=row.text("category"),
+                sub_category=row.label("l2-category"),
+                options=options,
+                answer=right_option(options, row.text("answer"), row),
+            )
+        )
     return unique(samples, root / TABLE)

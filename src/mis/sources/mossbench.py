@@ -13,8 +13,14 @@ def load(root: Path, split: str) -> list[Sample]:
     known_split(split, ("",), "mossbench")
     path = root / "information.csv"
     samples = [
-        Sample("mossbench", split, row.id("pid"), row.text("question"),
-               (picture(root, row.text("image_path"), row.where),), category=row.text("meta_data_over"))
+        Sample(
+            "mossbench",
+            split,
+            row.id("pid"),
+            row.text("question"),
+            (picture(root, row.text("image_path"), row.where),),
+            category=row.text("meta_data_over"),
+        )
         for row in csv_rows(path, ("pid", "question", "image_path", "meta_data_over"))
     ]
     return unique(samples, path)

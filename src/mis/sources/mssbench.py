@@ -24,8 +24,9 @@ def load(root: Path, split: str) -> list[Sample]:
     samples = []
     for number, values in enumerate(entries):
         row = Row(values if isinstance(values, dict) else {}, f"{path}, chat entry {number}")
-        images = REPLACED[split] if split in REPLACED else (
-            picture(root / "chat", row.text(PICTURE[split]), row.where),)
+        images = (
+            REPLACED[split] if split in REPLACED else (picture(root / "chat", row.text(PICTURE[split]), row.where),)
+        )
         queries = row.get("queries", list)
         if not queries or not all(isinstance(query, str) and query.strip() for query in queries):
             raise row.error("'queries' must be a list of one or more texts")

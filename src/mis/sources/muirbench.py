@@ -16,7 +16,16 @@ def load(root: Path, split: str) -> list[Sample]:
     samples = []
     for row in parquet_rows(root, PATTERN, ("idx", "task", "question", "options", "answer", "image_list")):
         options = tuple(map(str, row.get("options", list)))
-        samples.append(Sample(
-            "muirbench", split, row.id("idx"), row.text("question"), embedded_list(row, "image_list", root),
-            category=row.text("task"), options=options, answer=right_option(options, row.text("answer"), row)))
+        samples.append(
+            Sample(
+                "muirbench",
+                split,
+                row.id("idx"),
+                row.text("question"),
+                embedded_list(row, "image_list", root),
+                category=row.text("task"),
+                options=options,
+                answer=right_option(options, row.text("answer"), row),
+            )
+        )
     return unique(samples, root / PATTERN)

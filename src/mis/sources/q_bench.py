@@ -17,8 +17,17 @@ def load(root: Path, split: str) -> list[Sample]:
     samples = []
     for row in parquet_rows(root, PATTERN, ("id", "image", "question", *OPTIONS, "correct_choice")):
         options = tuple(text for text in map(row.label, OPTIONS) if text not in (ABSENT, ""))
-        samples.append(Sample(
-            "q_bench", split, row.id("id"), row.text("question"), (embedded(row, "image", root),),
-            category=row.label("question_type"), sub_category=row.label("question_concern"), options=options,
-            answer=right_option(options, row.text("correct_choice"), row)))
+        samples.append(
+            Sample(
+                "q_bench",
+                split,
+                row.id("id"),
+                row.text("question"),
+                (embedded(row, "image", root),),
+                category=row.label("question_type"),
+                sub_category=row.label("question_concern"),
+                options=options,
+                answer=right_option(options, row.text("correct_choice"), row),
+            )
+        )
     return unique(samples, root / PATTERN)

@@ -39,8 +39,11 @@ def load(root: Path, labels: str) -> list[Example]:
         raise SourceError(f"{root / PATTERN}: no such file; put the dataset there in its public layout (docs/data.md)")
     black = extract(root, BLANK["black"].read_bytes(), str(BLANK["black"]))
     images = (f"{root.name}/{black.relative_to(root).as_posix()}",)
-    examples = [_example(row, f"{path.parent.name}-{row.where.rpartition(' ')[2]}", images)
-                for path in paths for row in jsonl_rows(path)]
+    examples = [
+        _example(row, f"{path.parent.name}-{row.where.rpartition(' ')[2]}", images)
+        for path in paths
+        for row in jsonl_rows(path)
+    ]
     if labels == "original":
         return [example for example in examples if example.response]
     return relabel(examples, root, labels)

@@ -15,8 +15,14 @@ def load(root: Path, split: str) -> list[Sample]:
     known_split(split, ("",), "siuo")
     path = root / "data" / "siuo_gen.json"
     samples = [
-        Sample("siuo", split, row.id("question_id"), row.text("question"),
-               (picture(root / "data" / "images", row.text("image"), row.where),), category=row.text("category"))
+        Sample(
+            "siuo",
+            split,
+            row.id("question_id"),
+            row.text("question"),
+            (picture(root / "data" / "images", row.text("image"), row.where),),
+            category=row.text("category"),
+        )
         for row in json_rows(path)
     ]
     return unique(samples, path)

@@ -43,8 +43,17 @@ def load(root: Path, labels: str) -> list[Example]:
             raise row.error(f"'instr-resp' has {len(pairs)} entries, not {len(asked)}; see docs/data.md")
         for values, (field, suffix, kind) in zip(pairs, asked, strict=True):
             pair = Row(values if isinstance(values, dict) else {}, f"{row.where}, {field}")
-            examples.append(Example(
-                identity + suffix, "vlguard", kind, (f"{root.name}/{PICTURES}/{image}",), pair.text(field),
-                pair.text("response"), row.label("harmful_category"), row.label("harmful_subcategory")))
+            examples.append(
+                Example(
+                    identity + suffix,
+                    "vlguard",
+                    kind,
+                    (f"{root.name}/{PICTURES}/{image}",),
+                    pair.text(field),
+                    pair.text("response"),
+                    row.label("harmful_category"),
+                    row.label("harmful_subcategory"),
+                )
+            )
     unique(examples, path)
     return examples if labels == "original" else relabel(examples, root, labels)

@@ -13,9 +13,15 @@ def load(root: Path, split: str) -> list[Sample]:
     known_split(split, ("",), "vlsbench")
     path = root / "data.json"
     samples = [
-        Sample("vlsbench", split, row.id("instruction_id"), row.text("instruction", empty=True),
-               (picture(root, row.text("image_path"), row.where),),
-               category=row.text("category"), sub_category=row.text("sub_category"))
+        Sample(
+            "vlsbench",
+            split,
+            row.id("instruction_id"),
+            row.text("instruction", empty=True),
+            (picture(root, row.text("image_path"), row.where),),
+            category=row.text("category"),
+            sub_category=row.text("sub_category"),
+        )
         for row in json_rows(path)
     ]
     return unique(samples, path)

@@ -21,10 +21,11 @@ def cache_features(settings: Settings, model_name: str, seed: int) -> None:
     store = FeatureStore(layout.features(settings, model_name, seed), model.model.vision_tower.eval(), processor)
     paths = {
         locate(settings, image)
-        for arm in settings.arms if arm != "base"
+        for arm in settings.arms
+        if arm != "base"
         for example in read_mixture(layout.mixture(settings, arm))
         for image in example.images
-    }  # fmt: skip
+    }
     for benchmarks in settings.evaluation.suites.values():
         paths.update(image for sample in load_samples(settings, benchmarks) for image in sample.images)
     with track(len(paths), f"{model_name}, seed {seed}: pictures") as advance:

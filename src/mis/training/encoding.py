@@ -35,8 +35,8 @@ def encode(processor, examples: Sequence[Example], max_length: int) -> list[Enco
         ids = [*prompt, *answer, tokenizer.eos_token_id]
         if len(ids) > max_length:
             raise MisError(
-                f"{example.source} {example.id}: {len(ids)} tokens, but training.max_length is {max_length}; raise it in the "
-                "configuration or leave the sample out (nothing is cut)"
+                f"{example.source} {example.id}: {len(ids)} tokens, but training.max_length is {max_length}; raise it "
+                "in the configuration or leave the sample out (nothing is cut)"
             )
         encoded.append(Encoded(f"{example.source}/{example.id}", ids, len(prompt), example.images))
     return encoded
@@ -45,8 +45,8 @@ def encode(processor, examples: Sequence[Example], max_length: int) -> list[Enco
 class Collator:
     """Pads a batch on the right. `pictures` gives the model's `pixel_values` for a list of paths.
 
-    Returns `input_ids`, `attention_mask`, `labels`: (batch, length) int64; `pixel_values`: (pictures, ...), absent if there
-    are none. The number of image tokens must fit the pictures; a mismatch is an error with the sample's key.
+    Returns `input_ids`, `attention_mask`, `labels`: (batch, length) int64; `pixel_values`: (pictures, ...), absent if
+    there are none. The number of image tokens must fit the pictures; a mismatch is an error with the sample's key.
     """
 
     def __init__(self, pad_token_id: int, image_token_id: int, image_seq_length: int, pictures):
@@ -62,7 +62,9 @@ class Collator:
             tokens = torch.tensor(item.input_ids)
             found = int((tokens == self.image).sum())
             if found != self.per_image * len(item.images):
-                raise MisError(f"{item.key}: {found} image tokens for {len(item.images)} pictures of {self.per_image} each")
+                raise MisError(
+                    f"{item.key}: {found} image tokens for {len(item.images)} pictures of {self.per_image} each"
+                )
             ids[row, : len(tokens)] = tokens
             mask[row, : len(tokens)] = 1
             labels[row, item.prompt_length : len(tokens)] = tokens[item.prompt_length :]

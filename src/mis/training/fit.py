@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model
 from torch.utils.data import Dataset, Sampler
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import SAFE_WEIGHTS_NAME
 
+from mis.errors import MisError
 from mis.training.encoding import IGNORED, Encoded
 
 
@@ -29,8 +36,8 @@ class Encodings(Dataset):
 class LengthGroups(Sampler[int]):
     """A seeded shuffle in which the samples of a batch are of like length, so that little is padded.
 
-    Within windows of 32 batches samples are sorted by length; then the batches are shuffled. `set_epoch` changes the shuffle, so
-    that a resumed run sees the order of an uninterrupted one.
+    Within windows of 32 batches samples are sorted by length; then the batches are shuffled. `set_epoch` changes the
+    shuffle, so that a resumed run sees the order of an uninterrupted one.
     """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int):
@@ -79,6 +86,21 @@ class SampleTrainer(Trainer):
         loss = sample_loss(self.accelerator.unwrap_model(model), inputs)
         return (loss, {}) if return_outputs else loss
 
+    # `save_pretrained` writes weights under the hub's names. A resumed Trainer looks for the network's own, finds none
+    # of them, and goes on from the base model with a mere warning: so checkpoints have the own names, and loading is
+    # strict.
+    def _save(self, output_dir=None, state_dict=None):
+        self.model.save_pretrained(output_dir, state_dict=state_dict, save_original_format=False)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        try:
+            load_model(self.model, Path(resume_from_checkpoint) / SAFE_WEIGHTS_NAME)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise MisError(
+                f"{resume_from_checkpoint}: not a checkpoint of this training ({error}); remove that folder and run "
+                "the same command again"
+            ) from error
+
     def _get_train_sampler(self, *_):
         lengths = [len(item.input_ids) for item in self.train_dataset.items]
         return LengthGroups(lengths, self.args.train_batch_size, self.args.seed)
@@ -115,8 +137,8 @@ def fit(
 ) -> list[dict]:
     """Train `model` in place and return the loss curve; goes on from the last checkpoint in `folder` if there is one.
 
-    AdamW, cosine schedule with linear warm-up, gradient norm clipped at 1, float32. `epochs` counts passes over `items`;
-    `max_steps` overrides it.
+    AdamW, cosine schedule with linear warm-up, gradient norm clipped at 1, float32. `epochs` counts passes over
+    `items`; `max_steps` overrides it.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     lines = Lines(label)
@@ -149,11 +171,31 @@ def fit(
         model=model, args=arguments, train_dataset=Encodings(items), data_collator=collator, callbacks=[lines]
     )
     trainer.pop_callback(_printer(trainer))
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() and save_steps else None
+    last = _last_whole_checkpoint(folder) if save_steps else None
     if last:
         print(f"{label}: going on from {last}", flush=True)
-    trainer.train(resume_from_checkpoint=last)
-    return [{key: row.get(key) for key in ("step", "loss", "grad_norm")} for row in trainer.state.log_history if "loss" in row]
+        trainer.state = TrainerState.load_from_json(os.path.join(last, TRAINER_STATE_NAME))
+    if last and trainer.state.global_step >= steps:  # killed after its last step: the trainer would take one more
+        trainer._load_from_checkpoint(last)
+    else:
+        trainer.train(resume_from_checkpoint=last)
+    return [
+        {key: row.get(key) for key in ("step", "loss", "grad_norm")}
+        for row in trainer.state.log_history
+        if "loss" in row
+    ]
+
+
+def _last_whole_checkpoint(folder: Path) -> str | None:
+    """The trainer writes a checkpoint's state last: one without it is what a killed run was writing, and is removed."""
+    while folder.is_dir() and (last := get_last_checkpoint(str(folder))):
+        try:
+            json.loads((Path(last) / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(last)
+        else:
+            return last
+    return None
 
 
 def _printer(trainer: Trainer):

@@ -1,7 +1,9 @@
 """Makes a miniature base model from nothing: first eyes, then an assistant.
 
-1. Vision stage. Vision tower, projector and word embeddings learn to predict the set of words of a caption (classification
-   as in SuperClass, Huang et al., NeurIPS 2024), so that projected image tokens already lie near the words for what they show.
+1. Vision stage. Vision tower, projector and word embeddings learn to predict the set of words of a caption
+(classification
+   as in SuperClass, Huang et al., NeurIPS 2024), so that projected image tokens already lie near the words for what
+   they show.
 2. Assistant stage. The tower is frozen; projector and language model learn the general instruction data.
 
 The result is kept in a cache under a digest of everything that decided it: the settings, the data's bytes, the code.
@@ -21,6 +23,7 @@ import numpy as np
 import torch
 
 from mis import layout
+from mis.code import code_digest
 from mis.models.features import FeatureStore, FeatureTower, load_pixels
 from mis.models.internvl import build, image_tokens
 from mis.models.processing import InternVLImageProcessor, build_processor
@@ -34,10 +37,18 @@ from mis.training.fit import fit
 
 # Every text that any later stage trains on, so that no word of a label is unknown to the tokenizer.
 CORPORA = (
-    ("captions", "original"), ("general", "original"), ("m4_instruct", "original"), ("saferlhf", "original"),
-    ("vlguard", "original"), ("vlguard", "reasoning"), ("mis_train", "safety_cot"), ("mis_train", "sorry"),
-    ("mis_train", "text_only"), ("mis_train", "direct"), ("benign_pairs", "safety_cot"),
-)  # fmt: skip
+    ("captions", "original"),
+    ("general", "original"),
+    ("m4_instruct", "original"),
+    ("saferlhf", "original"),
+    ("vlguard", "original"),
+    ("vlguard", "reasoning"),
+    ("mis_train", "safety_cot"),
+    ("mis_train", "sorry"),
+    ("mis_train", "text_only"),
+    ("mis_train", "direct"),
+    ("benign_pairs", "safety_cot"),
+)
 
 
 def corpus(settings: Settings, source: str, labels: str = "original") -> list[Example]:
@@ -51,14 +62,10 @@ def pretrain(settings: Settings, name: str, seed: int) -> Path:
     cached = settings.paths.cache / "base" / key
     if not (cached / "model.safetensors").is_file():
         print(f"{name}, seed {seed}: pre-training (not in {settings.paths.cache}/base/{key})", flush=True)
-        scratch = layout.scratch(settings, name, seed, "base")
+        scratch = layout.scratch(settings, name, seed, "base") / key  # what other settings left is not taken up
         _make(settings, settings.models[name].pretraining, seed, scratch)
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cached.parent / f".{key}.{os.getpid()}"
-        shutil.copytree(scratch / "done", temporary)
-        shutil.rmtree(cached, ignore_errors=True)
-        temporary.rename(cached)
-        shutil.rmtree(scratch, ignore_errors=True)
+        layout.publish_folder(scratch / "done", cached)
+        shutil.rmtree(scratch.parent, ignore_errors=True)
     else:
         print(f"{name}, seed {seed}: base checkpoint {key} taken from the cache", flush=True)
     layout.publish_folder(cached, out)
@@ -77,9 +84,16 @@ def cache_key(settings: Settings, name: str, seed: int) -> str:
                 digest.update(path.relative_to(root).as_posix().encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
     digest.update("\n".join(vocabulary(settings)).encode())
-    for module in ("training/pretrain.py", "models/chat.py", "training/fit.py", "training/encoding.py", "models/internvl.py",
-                   "models/processing.py", "models/features.py"):  # fmt: skip
-        digest.update((Path(__file__).parents[1] / module).read_bytes())
+    for module in (
+        "training/pretrain.py",
+        "models/chat.py",
+        "training/fit.py",
+        "training/encoding.py",
+        "models/internvl.py",
+        "models/processing.py",
+        "models/features.py",
+    ):
+        digest.update(code_digest(Path(__file__).parents[1] / module).encode())
     return digest.hexdigest()[:16]
 
 
@@ -101,12 +115,13 @@ def _make(settings: Settings, pretraining: Pretraining, seed: int, scratch: Path
     eyes = scratch / "vision.pt"
     if eyes.is_file():
         print("vision stage: done before, taken up", flush=True)
-        model.load_state_dict(torch.load(eyes, weights_only=True))
-        curves = []
+        finished = torch.load(eyes, weights_only=True)
+        model.load_state_dict(finished["weights"])
+        curves = finished["curve"]
     else:
         curves = _vision_stage(model, processor, settings, pretraining.vision_stage, seed)
         scratch.mkdir(parents=True, exist_ok=True)
-        torch.save(model.state_dict(), scratch / ".vision.pt")
+        torch.save({"weights": model.state_dict(), "curve": curves}, scratch / ".vision.pt")
         os.replace(scratch / ".vision.pt", eyes)
 
     examples = corpus(settings, "general")
@@ -119,15 +134,26 @@ def _make(settings: Settings, pretraining: Pretraining, seed: int, scratch: Path
     stage = pretraining.assistant_stage
     model.model.vision_tower = FeatureTower()
     collator = Collator(
-        processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length,
+        processor.tokenizer.pad_token_id,
+        processor.image_token_id,
+        processor.image_seq_length,
         lambda names: store([data / name for name in names]),
-    )  # fmt: skip
+    )
     curves += fit(
-        model, encode(processor, examples, settings.training.max_length), collator,
-        folder=scratch / "assistant", label="assistant stage", batch_size=stage.batch_size,
-        learning_rate=stage.learning_rate, warmup_ratio=stage.warmup_ratio, weight_decay=stage.weight_decay,
-        seed=seed, max_steps=stage.steps, save_steps=max(1, stage.steps // 5), log_steps=max(1, stage.steps // 50),
-    )  # fmt: skip
+        model,
+        encode(processor, examples, settings.training.max_length),
+        collator,
+        folder=scratch / "assistant",
+        label="assistant stage",
+        batch_size=stage.batch_size,
+        learning_rate=stage.learning_rate,
+        warmup_ratio=stage.warmup_ratio,
+        weight_decay=stage.weight_decay,
+        seed=seed,
+        max_steps=stage.steps,
+        save_steps=max(1, stage.steps // 5),
+        log_steps=max(1, stage.steps // 50),
+    )
     model.model.vision_tower = tower
     done = scratch / "done"
     shutil.rmtree(done, ignore_errors=True)
@@ -144,9 +170,7 @@ def _vision_stage(model, processor: InternVLImageProcessor, settings: Settings, 
     """
     examples = corpus(settings, "captions")
     paths = [settings.paths.data / example.images[0] for example in examples]
-    pixels = torch.cat([
-        load_pixels(processor, paths[i : i + 1024]).half() for i in range(0, len(paths), 1024)
-    ])  # fmt: skip
+    pixels = torch.cat([load_pixels(processor, paths[i : i + 1024]).half() for i in range(0, len(paths), 1024)])
     words = sorted({word for example in examples for word in example.response.split()})
     column = {word: i for i, word in enumerate(words)}
     targets = torch.zeros(len(examples), len(words))
@@ -160,8 +184,11 @@ def _vision_stage(model, processor: InternVLImageProcessor, settings: Settings, 
     embedding = network.get_input_embeddings()
     scale = torch.nn.Parameter(torch.tensor(math.log(15.0)))
     trained = [
-        *network.vision_tower.parameters(), *network.multi_modal_projector.parameters(), *embedding.parameters(), scale,
-    ]  # fmt: skip
+        *network.vision_tower.parameters(),
+        *network.multi_modal_projector.parameters(),
+        *embedding.parameters(),
+        scale,
+    ]
     optimiser = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
     warmup = max(1, round(stage.warmup_ratio * stage.steps))
     schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -187,8 +214,12 @@ def _vision_stage(model, processor: InternVLImageProcessor, settings: Settings, 
         optimiser.step()
         schedule.step()
         if step % max(1, stage.steps // 30) == 0 or step == stage.steps:
-            curve.append({"step": -stage.steps + step, "loss": round(loss.item(), 4), "grad_norm": round(norm.item(), 4)})
+            curve.append(
+                {"step": -stage.steps + step, "loss": round(loss.item(), 4), "grad_norm": round(norm.item(), 4)}
+            )
             rate = step * stage.batch_size / (time.monotonic() - start)
-            print(f"vision stage: step {step} of {stage.steps}, loss {loss.item():.4f}, {rate:.0f} pictures/s", flush=True)
+            print(
+                f"vision stage: step {step} of {stage.steps}, loss {loss.item():.4f}, {rate:.0f} pictures/s", flush=True
+            )
     network.eval()
     return curve

@@ -1,8 +1,8 @@
-"""Chooses each arm's learning rate on the development split, by one rule for all arms.
+"""Chooses the learning rate of fine-tuning on the development split: one rule, and one rate for all arms.
 
-The rule: fine-tune the arm with every learning rate of `training.selection`, take the one with the lowest loss on held-out
-examples of the arm's own kind (development pairs, words and scenes; weighted like the arm's mixture). Outcomes of any
-benchmark play no part. The paper gives epochs (Table 7) and mixtures; they are not searched.
+The rule: fine-tune every arm of `training.selection` with every rate; take the rate with the lowest mean loss on
+held-out examples of the arms' own kinds (development pairs, words and scenes; weighted like each arm's mixture).
+Outcomes of benchmarks play no part. The paper gives epochs (Table 7) and mixtures; they are not searched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from mis import layout
+from mis.errors import MisError
 from mis.mixing import mixture, read_mixture
 from mis.mixtures import ARMS
 from mis.models.features import FeatureTower
@@ -29,38 +30,30 @@ BATCH = 64
 
 
 def select(settings: Settings) -> Path:
-    """Write `R/selection.csv`: every trial and the chosen rate of each arm (seed: the first of the configuration)."""
-    seed = settings.seeds[0]
-    jobs = [
-        (model, arm, rate) for model in settings.models for arm in settings.arms if arm != "base"
-        for rate in settings.training.selection
-    ]  # fmt: skip
+    """Write `R/selection.csv`: every trial, and which rate the rule takes (seed: the first of the configuration)."""
+    plan, seed = settings.training.selection, settings.seeds[0]
+    if plan is None:
+        raise MisError("training.selection is empty: name the learning rates and arms to try in the configuration")
+    jobs = [(model, arm, rate) for model in settings.models for arm in plan.arms for rate in plan.learning_rates]
     rows = []
     with ProcessPoolExecutor(max_workers=2) as pool:
-        futures = {pool.submit(trial, settings, model, arm, rate, seed): (model, arm, rate) for model, arm, rate in jobs}
+        futures = {pool.submit(trial, settings, *job, seed): job for job in jobs}
         for future in as_completed(futures):
             model, arm, rate = futures[future]
-            loss = future.result()
-            epochs = settings.training.arms[arm].epochs
-            rows.append({"model": model, "arm": arm, "learning_rate": rate, "epochs": epochs, "development_loss": round(loss, 5)})
+            epochs, loss = settings.training.arms[arm].epochs, round(future.result(), 5)
+            rows.append({"model": model, "arm": arm, "learning_rate": rate, "epochs": epochs, "development_loss": loss})
             print(f"select: {arm}, learning rate {rate:g}: {loss:.4f} ({len(rows)} of {len(jobs)})", flush=True)
-    best = {key: min(group, key=lambda row: row["development_loss"]) for key, group in _grouped(rows).items()}
+    losses = defaultdict(list)
     for row in rows:
-        row["chosen"] = "yes" if best[row["model"], row["arm"]] is row else "no"
+        losses[row["learning_rate"]].append(row["development_loss"])
+    best = min(losses, key=lambda rate: sum(losses[rate]))
+    rows.sort(key=lambda row: (row["model"], plan.arms.index(row["arm"]), row["learning_rate"]))
+    for row in rows:
+        row["chosen"] = "yes" if row["learning_rate"] == best else "no"
     out = settings.paths.results / "selection.csv"
-    rows.sort(key=lambda row: (row["model"], settings.arms.index(row["arm"]), row["learning_rate"]))
     write_csv_atomic(out, rows, COLUMNS)
-    for (model, arm), row in best.items():
-        print(f"{model} {arm}: learning_rate {row['learning_rate']:g}")
-    print(f"{out}; put the chosen rates into the configuration's training.arms")
+    print(f"{out}: learning_rate {best:g}; put it into the configuration's training.arms")
     return out
-
-
-def _grouped(rows: list[dict]) -> dict[tuple[str, str], list[dict]]:
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row["model"], row["arm"]].append(row)
-    return groups
 
 
 def trial(settings: Settings, model_name: str, arm: str, learning_rate: float, seed: int) -> float:
@@ -69,10 +62,16 @@ def trial(settings: Settings, model_name: str, arm: str, learning_rate: float, s
     shutil.rmtree(scratch, ignore_errors=True)
     training = read_mixture(layout.mixture(settings, arm))
     model, processor, _ = tune(
-        settings, layout.checkpoint(settings, model_name, seed, "base"), training, ARMS[arm].trains,
+        settings,
+        layout.checkpoint(settings, model_name, seed, "base"),
+        training,
+        ARMS[arm].trains,
         ArmTraining(learning_rate=learning_rate, epochs=settings.training.arms[arm].epochs),
-        seed=seed, scratch=scratch, features=layout.features(settings, model_name, seed), label=f"{arm} {learning_rate:g}",
-    )  # fmt: skip
+        seed=seed,
+        scratch=scratch,
+        features=layout.features(settings, model_name, seed),
+        label=f"{arm} {learning_rate:g}",
+    )
     shutil.rmtree(scratch, ignore_errors=True)
     development = settings.model_copy(
         update={"paths": settings.paths.model_copy(update={"data": settings.paths.data / "development"})}
@@ -92,9 +91,7 @@ def development_loss(settings: Settings, model, processor, arm: str, shares: Cou
     def see(names: list[str]) -> torch.Tensor:
         return tower(pixel_values=load_pixels(processor, [locate(settings, name) for name in names])).last_hidden_state
 
-    collator = Collator(
-        processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length, see
-    )
+    collator = Collator(processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length, see)
     parts = defaultdict(list)
     for example in mixture(ARMS[arm], settings.paths.data):
         parts[example.source, example.kind].append(example)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +14,7 @@ from mis import layout
 from mis.errors import MisError
 from mis.mixing import read_mixture
 from mis.mixtures import ARMS
+from mis.models import checkpoint_identity
 from mis.models.checkpoint import load_checkpoint
 from mis.models.features import FeatureStore, FeatureTower
 from mis.samples import Example
@@ -33,9 +36,13 @@ def freeze(model, trains: tuple[str, ...]) -> None:
 
 
 def locate(settings: Settings, image: str) -> Path:
-    """A path of an example: below the data root, or one of the packaged blank pictures."""
+    """A path of an example: below the data root, or one of the packaged blank pictures; any other is an error."""
     path = Path(image)
-    return path if path.is_absolute() and path in BLANK.values() else settings.paths.data / path
+    if path in BLANK.values():
+        return path
+    if path.is_absolute() or ".." in path.parts:
+        raise MisError(f"picture path {image!r} does not stay inside {settings.paths.data}; run `mis mix` again")
+    return settings.paths.data / path
 
 
 def train(settings: Settings, model_name: str, arm: str, seed: int) -> Path:
@@ -44,20 +51,37 @@ def train(settings: Settings, model_name: str, arm: str, seed: int) -> Path:
         raise MisError("base is the untuned model: nothing is trained for it; run `mis pretrain`")
     examples = read_mixture(layout.mixture(settings, arm))
     out = layout.checkpoint(settings, model_name, seed, arm)
-    scratch = layout.scratch(settings, model_name, seed, arm)
     base = layout.checkpoint(settings, model_name, seed, "base")
+    scratch = layout.scratch(settings, model_name, seed, arm) / run_key(settings, base, arm, seed)
     model, processor, curve = tune(
-        settings, base, examples, ARMS[arm].trains, settings.training.arms[arm],
-        seed=seed, scratch=scratch, features=layout.features(settings, model_name, seed), label=arm,
-    )  # fmt: skip
+        settings,
+        base,
+        examples,
+        ARMS[arm].trains,
+        settings.training.arms[arm],
+        seed=seed,
+        scratch=scratch,
+        features=layout.features(settings, model_name, seed),
+        label=arm,
+    )
     done = scratch / "done"
     shutil.rmtree(done, ignore_errors=True)
     model.save_pretrained(done)
     processor.save_pretrained(done)
     write_csv_atomic(done / "training.csv", curve, ("step", "loss", "grad_norm"))
     layout.publish_folder(done, out)
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(scratch.parent, ignore_errors=True)
     return out
+
+
+def run_key(settings: Settings, base: Path, arm: str, seed: int) -> str:
+    """Digest of what decides a training, 16 hex digits: the steps of another one are never taken up."""
+    training = settings.training.model_dump(mode="json", exclude={"arms", "selection"})
+    options = settings.training.arms[arm].model_dump(mode="json")
+    decided = [checkpoint_identity(base), training, options, ARMS[arm].trains, seed, torch.__version__]
+    digest = hashlib.sha256(json.dumps(decided).encode())
+    digest.update(layout.mixture(settings, arm).read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def tune(
@@ -82,15 +106,25 @@ def tune(
     store = FeatureStore(features, tower, processor)
     model.model.vision_tower = FeatureTower()
     collator = Collator(
-        processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length,
+        processor.tokenizer.pad_token_id,
+        processor.image_token_id,
+        processor.image_seq_length,
         lambda names: store([locate(settings, name) for name in names]),
-    )  # fmt: skip
+    )
     training = settings.training
     curve = fit(
-        model, encode(processor, examples, training.max_length), collator,
-        folder=scratch / "checkpoints", label=label, batch_size=training.global_batch_size,
-        learning_rate=options.learning_rate, warmup_ratio=training.warmup_ratio, weight_decay=training.weight_decay,
-        seed=seed, epochs=options.epochs, save_steps=training.save_steps,
-    )  # fmt: skip
+        model,
+        encode(processor, examples, training.max_length),
+        collator,
+        folder=scratch / "checkpoints",
+        label=label,
+        batch_size=training.global_batch_size,
+        learning_rate=options.learning_rate,
+        warmup_ratio=training.warmup_ratio,
+        weight_decay=training.weight_decay,
+        seed=seed,
+        epochs=options.epochs,
+        save_steps=training.save_steps,
+    )
     model.model.vision_tower = tower
     return model, processor, curve
