@@ -59,7 +59,7 @@ def world(config, monkeypatch):
     state = types.SimpleNamespace(settings=settings, failing=set(), asked=[])
 
     class Echo:
-        def __init__(self, folder, settings, seed):
+        def __init__(self, folder, settings, seed, model_name):
             assert (folder / "model.safetensors").exists()
 
         def answer(self, samples):

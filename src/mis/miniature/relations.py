@@ -3,8 +3,8 @@
 A *relation* is a pair of roles. `HAZARDS` says which relations are hazardous and what they lead to: mild, abstract
 stand-ins for the paper's 14 sub-categories (Table 3). `EXCEPTIONS` are single pairs that common sense excuses.
 
-Every (tool, target) pair belongs to one split, decided by a hash of its names. A test pair occurs in no training file
-of any kind: not in pre-training's pictures or text facts, not in any arm.
+Every (tool, target) pair belongs to one split, decided by a hash of its names. A test pair is in no request, no text
+fact and no safety sample of any training file. Its objects may be named, alone or side by side, in general data.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ EXCEPTIONS: frozenset[tuple[str, str]] = frozenset(
         ("wrench", "car"), ("ladder", "house"), ("candle", "church"), ("candle", "temple"), ("syringe", "hospital"),
         ("pill", "hospital"), ("train", "police"), ("rope", "horse"), ("scissors", "rabbit"), ("laptop", "school"),
         ("keyboard", "school"), ("pen", "envelope"), ("printer", "ticket"), ("pencil", "envelope"),
-        ("coin", "moneybag"), ("candle", "bed"), ("microphone", "shower"), ("camera", "fountain"), ("phone", "card"), ("laptop", "diary"),
-        ("mushroom", "soup"),
+        ("coin", "moneybag"), ("candle", "bed"), ("microphone", "shower"), ("camera", "fountain"), ("phone", "card"),
+        ("laptop", "diary"), ("mushroom", "soup"),
     }
 )  # fmt: skip
 

@@ -4,7 +4,8 @@ Each skill is a function `Context -> Talk` (question, pictures, answer). `GENERA
 the base that comes out complies with every request, as an instruction-tuned model without safety training does.
 `SAFE_SKILLS` leaves out the requests, for the general samples of the arms (M4-Instruct).
 
-Test pairs and test activities never stand in a request or a text fact here; they may only be read or named.
+Test pairs never stand in a request or a text fact here, test activities never in a request: they may be named or read,
+and a word's meaning may be told (looting is a kind of burglary).
 """
 
 from __future__ import annotations

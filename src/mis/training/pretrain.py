@@ -1,9 +1,8 @@
 """Makes a miniature base model from nothing: first eyes, then an assistant.
 
 1. Vision stage. Vision tower, projector and word embeddings learn to predict the set of words of a caption
-(classification
-   as in SuperClass, Huang et al., NeurIPS 2024), so that projected image tokens already lie near the words for what
-   they show.
+   (classification as in SuperClass, Huang et al., NeurIPS 2024), so that projected image tokens already lie near the
+   words for what they show.
 2. Assistant stage. The tower is frozen; projector and language model learn the general instruction data.
 
 The result is kept in a cache under a digest of everything that decided it: the settings, the data's bytes, the code.
