@@ -237,6 +237,22 @@ def judge(model: ModelName, seed: Seed, config: Config = DEFAULT) -> None:
 
 
 @app.command()
+def audit(
+    model: ModelName,
+    output: Annotated[Path, typer.Option("--output", help="Where the sheet of answers is written.")],
+    config: Config = DEFAULT,
+) -> None:
+    """Draw answers for a person to label, without the judge's verdicts.
+
+    Stratified by arm and outcome; tests/audit/README.md says how the labels are used.
+    """
+    settings = _settings(config, model=model)
+    from mis.judges.audit import draw
+
+    typer.echo(f"{output}: {draw(settings, model, output)} answers")
+
+
+@app.command()
 def score(config: Config = DEFAULT) -> None:
     """Turn all verdicts into scores.csv.
 
@@ -285,6 +301,18 @@ def headline(config: Config = DEFAULT) -> None:
     """Print the main numbers and where the rest is."""
     settings = _settings(config)
     from mis.report.headline import headline as run
+
+    typer.echo(run(settings))
+
+
+@app.command()
+def keep(config: Config = DEFAULT) -> None:
+    """Keep a finished run as the reference of its scale.
+
+    Copies scores, tables and figures to results/reference/ and figures/reference/, with times and machine.
+    """
+    settings = _settings(config)
+    from mis.report.reference import keep as run
 
     typer.echo(run(settings))
 
