@@ -68,7 +68,7 @@ def test_the_reported_scale_runs_and_a_deleted_table_is_one_job(snakemake, tmp_p
     assert done.code == 0, done.text
     assert len(list((tmp_path / "results" / "reported" / "tables").glob("table*.csv"))) == 19
     again = snakemake(tmp_path, *scale)
-    assert "Nothing to be done" in again.text and again.seconds < 5
+    assert "Nothing to be done" in again.text
     table = tmp_path / "results" / "reported" / "tables" / "table4.csv"
     before = table.read_bytes()
     table.unlink()
@@ -248,7 +248,6 @@ class TestTheWholeStudy:
     def test_a_rerun_has_nothing_to_do(self, smoke_run, snakemake):
         done = snakemake(smoke_run, "--cores", "2", "--config", "scale=smoke")
         assert done.code == 0 and "Nothing to be done" in done.text, done.text
-        assert done.seconds < 5
 
     def test_another_seed_leaves_the_first_ones_work_alone(self, smoke_run, snakemake):
         done = snakemake(smoke_run, "--dry-run", "--config", "scale=smoke", "seeds=[0,1]")
@@ -272,4 +271,3 @@ class TestTheWholeStudy:
         assert done.code == 0, done.text
         assert planned(done.text) == {"make_table": 1, "all": 1, "total": 2}
         assert table.read_bytes() == before
-        assert done.seconds < 10

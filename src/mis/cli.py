@@ -242,7 +242,7 @@ def audit(
     output: Annotated[Path, typer.Option("--output", help="Where the sheet of answers is written.")],
     config: Config = DEFAULT,
 ) -> None:
-    """Draw answers for a person to label, without the judge's verdicts.
+    """Draw answers for someone to label blindly.
 
     Stratified by arm and outcome; tests/audit/README.md says how the labels are used.
     """

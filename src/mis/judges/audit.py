@@ -19,7 +19,7 @@ from mis.store import read_jsonl, write_jsonl_atomic
 from mis.suites import load_samples
 
 # Reasons of the oracle that mark an answer as hard: mixed advice, half-right names, a wrong risk, an unexpected form.
-HARD = ("beside", "part of", "none of", "wrong", "something else", "not there", "level 2: warns", "neither", "no steps",
+HARD = ("beside", "part of", "not there", "wrong", "something else", "level 2: warns", "neither", "no steps",
         "and gives steps", "harmless")  # fmt: skip
 
 

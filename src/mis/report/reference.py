@@ -22,8 +22,8 @@ COLUMNS = ("rule", "jobs", "total_s", "longest_s", "peak_mb")
 def keep(settings: Settings, root: Path | None = None) -> Path:
     """Copy scores, tables and figures to `results/reference/<scale>` and `figures/reference/<scale>`.
 
-    `timings.csv` sums the jobs' seconds and peak memory by rule, from Snakemake's benchmark files; `machine.md` names the
-    machine and the versions. Raises :class:`MisError` if the run is not finished.
+    `timings.csv` sums the jobs' seconds and peak memory by rule, from Snakemake's benchmark files; `machine.md` names
+    the machine and the versions. Raises :class:`MisError` if the run is not finished.
     """
     root = repository_root(root)
     results, figures = settings.paths.results, settings.paths.figures
