@@ -175,9 +175,9 @@ def _sunburst(axes: Axes, title: str, counts: dict[tuple[str, str], int]) -> Non
               for category, sub, _ in outer]  # fmt: skip
     axes.pie([n for *_, n in outer], radius=1.0, colors=shades, wedgeprops={"width": 0.24, **line}, **ring)
     _around(axes, [f"{100 * n / total:.1f} %" for n in inner], inner, 0.54, ha="center", color="white", weight="bold")
-    labels = [f"{textwrap.fill(sub, 19)} ({n})" for _, sub, n in outer]
+    labels = [textwrap.fill(f"{sub} ({n})", 19) for _, sub, n in outer]
     _around(axes, labels, [n for *_, n in outer], 1.05, linespacing=1.1)
-    axes.set(xlim=(-1.8, 1.8), ylim=(-1.8, 1.8))
+    axes.set(xlim=(-1.8, 1.8), ylim=(-1.8, 1.95))
 
 
 def _around(axes: Axes, labels: list[str], counts: list[int], radius: float, **style) -> None:
