@@ -34,8 +34,9 @@ def plan(snakemake, tmp_path):
 def test_the_default_plan_is_the_whole_miniature(plan):
     jobs = plan()
     assert jobs == {
-        "write_world": 1, "construct_mis": 1, "mix_arms": 1, "pretrain_base": 1, "train_arm": 13, "respond": 14,
-        "judge": 1, "score": 1, "make_table": 11, "make_figure": 5, "make_headline": 1, "all": 1, "total": 51,
+        "write_world": 1, "construct_mis": 1, "mix_arms": 1, "pretrain_base": 1, "cache_features": 1,
+        "train_arm": 13, "respond": 14, "judge": 1, "score": 1, "make_table": 11, "make_figure": 5, "make_headline": 1,
+        "compare": 1, "all": 1, "total": 53,
     }  # fmt: skip
 
 
@@ -207,7 +208,11 @@ class TestLibraryDigest:
 
         before = digests()
         path = source / "mis" / changed
-        path.write_text(path.read_text(encoding="utf-8") + "\n# changed", encoding="utf-8")
+        content = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            path.write_text(f"# a comment\n{content}", encoding="utf-8")
+            assert digests() == before
+        path.write_text(f"{content}\nCHANGED = 1\n", encoding="utf-8")
         after = digests()
         assert (before[0] != after[0], before[1] != after[1]) == (trains, draws)
 
@@ -262,8 +267,8 @@ class TestTheWholeStudy:
         assert "pretrain_base" not in jobs
 
     def test_a_deleted_table_is_one_job(self, smoke_run, snakemake, tmp_path):
-        copy = tmp_path / "copy"
-        shutil.copytree(smoke_run, copy, symlinks=True)
+        copy = tmp_path  # as deep as the original: the paper's files are inputs by relative path
+        shutil.copytree(smoke_run, copy, symlinks=True, dirs_exist_ok=True)
         table = copy / "results" / "smoke" / "tables" / "table4.csv"
         before = table.read_bytes()
         table.unlink()
