@@ -28,6 +28,7 @@ from mis.models.processing import InternVLImageProcessor, build_processor
 from mis.samples import Example
 from mis.training.encoding import IGNORED, Collator, Encoded, encode
 from mis.training.fit import LengthGroups, sample_loss
+from mis.training.pretrain import pretrain
 from mis.training.train import freeze, locate, tune
 
 MODEL = "internvl_mini"
@@ -630,3 +631,17 @@ def test_a_killed_feature_store_is_the_old_one_and_a_rerun_completes(smoke_run, 
         assert not (folder / "index.json").exists()
     assert mis(run, "features", MODEL, "--seed", 0).code == 0
     assert contents(folder) == expected and len(expected) == 2, "and nothing of the killed runs is left"
+
+
+def test_a_base_can_be_taken_from_a_folder(smoke_run, tmp_path):
+    settings = configuration.load(smoke_run / "results" / "smoke" / "config.yaml")
+    source = smoke_run / "build" / "smoke" / "models" / "internvl_mini" / "seed0" / "base"
+    raw = settings.model_dump(mode="json")
+    raw["models"]["internvl_mini"] |= {"source": str(source), "pretraining": None}
+    raw["paths"]["build"] = str(tmp_path / "build")
+    out = pretrain(configuration.validate(raw), "internvl_mini", 0)
+    assert out.is_relative_to(tmp_path)
+    assert (out / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
+    raw["models"]["internvl_mini"]["source"] = str(tmp_path / "nowhere")
+    with pytest.raises(MisError, match="nowhere"):
+        pretrain(configuration.validate(raw), "internvl_mini", 1)

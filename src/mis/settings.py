@@ -64,7 +64,6 @@ class TextModel(Section):
     hidden_size: Positive
     layers: Positive
     heads: Positive
-    source: Path | None = Field(default=None, description="A local pretrained folder instead of a new network.")
 
 
 class Stage(Section):
@@ -86,11 +85,10 @@ class Pretraining(Section):
 
 
 class Model(Section):
-    """A base model: `family` names transformers' classes; `source` is "pretrain" (make it here), a folder, a hub id."""
+    """A base model. `family` names transformers' classes; `source` is "pretrain" (make it here) or a folder."""
 
     family: Literal["internvl"]
     source: str
-    revision: str | None = None
     pretraining: Pretraining | None = None
 
     @model_validator(mode="after")

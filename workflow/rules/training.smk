@@ -2,6 +2,11 @@
 # because a failed job's outputs are removed: a killed run goes on from its last checkpoint.
 
 
+def base_threads(wildcards):
+    pretraining = settings.models[wildcards.model].pretraining
+    return pretraining.threads if pretraining else settings.training.threads
+
+
 rule pretrain_base:
     input:
         rules.construct_mis.output,
@@ -13,7 +18,7 @@ rule pretrain_base:
         f"{BENCHMARKS}/pretrain_base/{{model}}_seed{{seed}}.tsv"
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: settings.models[wildcards.model].pretraining.threads
+    threads: base_threads
     resources:
         mem_mb=6000,
         gpu=0,
@@ -39,7 +44,7 @@ rule cache_features:
         f"{BENCHMARKS}/cache_features/{{model}}_seed{{seed}}.tsv"
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: settings.models[wildcards.model].pretraining.threads
+    threads: base_threads
     resources:
         mem_mb=3000,
         gpu=0,

@@ -17,7 +17,8 @@ from mis.training.train import locate
 def cache_features(settings: Settings, model_name: str, seed: int) -> None:
     """Fill `B/features/<model>/seed<S>`: each picture once, for all arms, epochs and benchmarks."""
     model, processor = load_checkpoint(layout.checkpoint(settings, model_name, seed, "base"))
-    torch.set_num_threads(settings.models[model_name].pretraining.threads)
+    pretraining = settings.models[model_name].pretraining
+    torch.set_num_threads(pretraining.threads if pretraining else settings.training.threads)
     store = FeatureStore(layout.features(settings, model_name, seed), model.model.vision_tower.eval(), processor)
     paths = {
         locate(settings, image)

@@ -23,6 +23,7 @@ import torch
 
 from mis import layout
 from mis.code import code_digest
+from mis.models.checkpoint import load_checkpoint
 from mis.models.features import FeatureStore, FeatureTower, load_pixels
 from mis.models.internvl import build, image_tokens
 from mis.models.processing import InternVLImageProcessor, build_processor
@@ -55,8 +56,17 @@ def corpus(settings: Settings, source: str, labels: str = "original") -> list[Ex
 
 
 def pretrain(settings: Settings, name: str, seed: int) -> Path:
-    """Write the base checkpoint of model `name`; returns its folder."""
+    """Write the base checkpoint of model `name`; returns its folder.
+
+    A model whose `source` is a folder is taken from there as it is; it must load, and its processor must fit it.
+    """
     out = layout.checkpoint(settings, name, seed, "base")
+    if settings.models[name].pretraining is None:
+        source = Path(settings.models[name].source)
+        load_checkpoint(source)
+        layout.publish_folder(source, out)
+        print(f"{name}: base checkpoint taken from {source}", flush=True)
+        return out
     key = cache_key(settings, name, seed)
     cached = settings.paths.cache / "base" / key
     if not (cached / "model.safetensors").is_file():
