@@ -60,3 +60,9 @@ def library(*modules):
 def values(section):
     """A section of the settings as a parameter: a changed value runs the rules again that use it, and no others."""
     return section.model_dump(mode="json") if section is not None else None
+
+
+def base_threads(wildcards):
+    """Threads of what makes or reads a base model; fixed, because they decide the last bits of a sum."""
+    pretraining = settings.models[wildcards.model].pretraining
+    return pretraining.threads if pretraining else settings.training.threads

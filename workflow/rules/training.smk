@@ -2,11 +2,6 @@
 # because a failed job's outputs are removed: a killed run goes on from its last checkpoint.
 
 
-def base_threads(wildcards):
-    pretraining = settings.models[wildcards.model].pretraining
-    return pretraining.threads if pretraining else settings.training.threads
-
-
 rule pretrain_base:
     input:
         rules.construct_mis.output,
