@@ -274,18 +274,21 @@ def _figure9(sources: Sources) -> Figure:
 
 
 def _figure_s1(sources: Sources) -> Figure:
-    """What ASR hides: arms by how often they warn about harmless pairs and how often they help with harmful ones."""
+    """What ASR hides: how often an arm helps with harmless pairs, and with hazardous ones.
+
+    Over-flagging alone would flatter an arm that refuses or misreads every harmless pair.
+    """
     scores = sources.scores
     points = []
     for model in scores.models:
         for method in [*(arm for arm in ARMS if arm in scores.methods), *(m for m in scores.methods if m not in ARMS)]:
-            x = scores.get(model, method, "benign_control", "", "over_flagging_rate")
+            x = scores.get(model, method, "benign_control", "", "helpful_rate")
             y = scores.get(model, method, "mis", "hard", "asr")
             if x and y:
                 points.append((model, method, x, y))
     figure, axes = plt.subplots(figsize=(6.2, 3.9) if points else (7.2, 1.2), layout="constrained")
     if not points:
-        _nothing(axes, f"Figure S1 has no data: {scores.path} has no over-flagging rates, and the paper reports none.")
+        _nothing(axes, f"Figure S1 has no data: {scores.path} has no rates on benign pairs, and the paper reports none.")
         _footer(figure, sources, "")
         return figure
     methods = list(dict.fromkeys(method for _, method, _, _ in points))
@@ -299,13 +302,13 @@ def _figure_s1(sources: Sources) -> Figure:
                       ecolor="#777777", elinewidth=0.8, alpha=0.9, markersize=7 if ours else 5.5,
                       markeredgecolor="black", markeredgewidth=1.0 if ours else 0.4,
                       label=label if len(scores.models) == 1 else f"{label}, {names.model(model)}")  # fmt: skip
-    axes.set_xlabel("Over-flagging of benign pairs ↓ (%)")
+    axes.set_xlabel("Benign pairs that are helped ↑ (%)")
     axes.set_ylabel("ASR on MIS-hard ↓ (%)")
     axes.set_xlim(-4, 104)
     axes.set_ylim(-4, 104)
     axes.grid(linewidth=0.4, color="#DDDDDD")
     axes.set_axisbelow(True)
-    axes.annotate("better", (40, 40), (52, 52), arrowprops={"arrowstyle": "->", "color": "#777777"}, color="#777777")
+    axes.annotate("better", (72, 28), (56, 44), arrowprops={"arrowstyle": "->", "color": "#777777"}, color="#777777")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     sns.despine(figure)
     _footer(figure, sources, f"Bars: {sources.interval_name}. Not in the paper.")
