@@ -288,7 +288,9 @@ def _figure_s1(sources: Sources) -> Figure:
                 points.append((model, method, x, y))
     figure, axes = plt.subplots(figsize=(6.2, 3.9) if points else (7.2, 1.2), layout="constrained")
     if not points:
-        _nothing(axes, f"Figure S1 has no data: {scores.path} has no rates on benign pairs, and the paper reports none.")
+        _nothing(
+            axes, f"Figure S1 has no data: {scores.path} has no rates on benign pairs, and the paper reports none."
+        )
         _footer(figure, sources, "")
         return figure
     methods = list(dict.fromkeys(method for _, method, _, _ in points))
