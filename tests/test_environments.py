@@ -137,11 +137,12 @@ def test_flash_attention_is_condas_build(root):
 
 
 def rules(root: Path) -> dict[str, tuple[Path, str]]:
-    """Rule -> (file, text), from the workflow's files."""
+    """Rule -> (file, text), from the workflow's files; a rule that a loop makes has its name in a directive."""
     found = {}
     for path in sorted((root / "workflow" / "rules").glob("*.smk")):
-        for part in re.split(r"^rule ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
-            found[part.partition(":")[0]] = (path, part)
+        for part in re.split(r"^ *rule(?= \w+:|:$)", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+            name = part.partition(":")[0].strip() or re.search(r'name:\s+f?"([^"]+)"', part)[1]
+            found[name] = (path, part)
     return found
 
 
@@ -152,8 +153,8 @@ def test_every_rule_reaches_the_library_in_the_one_way(root):
 
     commands = typer.main.get_command(app).commands
     calling = {name: rule for name, rule in rules(root).items() if "shell:" in rule[1]}
-    assert {"write_world", "construct_mis", "mix_arms", "pretrain_base", "train_arm", "respond", "judge", "score",
-            "make_table", "make_figure", "make_headline", "compare"} <= calling.keys()  # fmt: skip
+    assert {"write_world", "construct_mis", "mix_arms", "pretrain_base", "train_arm", "respond", "judge_{model}",
+            "score", "make_table", "make_figure", "make_headline", "compare"} <= calling.keys()  # fmt: skip
     for name, (path, text) in calling.items():
         called = re.findall(r"python -m mis (\w+)", text)
         assert len(called) == 1 and called[0] in commands, name

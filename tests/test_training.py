@@ -364,7 +364,7 @@ def mixing_blank() -> Path:
 FULL = {
     ("saferlhf", "safety"): 3000, ("saferlhf", "benign"): 2000, ("vlguard", "safety"): 2000,
     ("vlguard", "benign"): 1000, ("m4_instruct", "general"): 6000, ("mis_train", "safety"): 4000,
-    ("benign_pairs", "benign"): 2000,
+    ("benign_pairs", "benign"): 4000,
 }  # fmt: skip
 CATEGORIES = ("Illegal Activity", "Violent", "Hate", "Self-Harm", "Privacy", "Erotic", "Violent", "Hate")
 
@@ -395,7 +395,8 @@ SHARES = {
     "vlguard_r": (3000, 33.33), "vlguard_r_dagger": (3500, 42.86), "vlguard_r_ddagger": (8000, 75.0),
     "mirage": (4500, 11.11), "mirage_star": (4000, 0.0), "mirage_sorry": (4500, 11.11),
     "mirage_text_only": (4500, 11.11), "mirage_wo_privacy_selfharm": (3500, 14.29), "mirage_balanced": (6500, 38.46),
-    "mirage_direct": (4500, 11.11),
+    "mirage_direct": (4500, 11.11), "vlguard_m": (3000, 33.33), "mirage_benign_250": (4750, 15.79),
+    "mirage_benign_500": (5000, 20.0), "mirage_benign_1000": (5500, 27.27), "mirage_benign_4000": (8500, 52.94),
 }  # fmt: skip
 
 
@@ -410,7 +411,7 @@ def test_an_arm_has_the_samples_and_the_general_share_of_the_paper(sources, arm)
     general = sum(example.kind != "safety" for example in examples)
     assert round(100 * general / count, 2) == share
     variants = {
-        "vlguard_p": "original", "vlguard_r": "reasoning", "vlguard_r_dagger": "reasoning",
+        "vlguard_p": "original", "vlguard_m": "original", "vlguard_r": "reasoning", "vlguard_r_dagger": "reasoning",
         "vlguard_r_ddagger": "reasoning", "textual_sft": "original", "textual_sft_dagger": "original",
         "mirage_sorry": "sorry", "mirage_text_only": "text_only", "mirage_direct": "direct",
     }  # fmt: skip
@@ -420,7 +421,7 @@ def test_an_arm_has_the_samples_and_the_general_share_of_the_paper(sources, arm)
 
 
 def test_every_arm_is_counted_above():
-    assert set(SHARES) == set(ARMS) - {"base"}
+    assert set(SHARES) == {name for name, arm in ARMS.items() if arm.trained}
 
 
 def test_mixtures_are_shuffled_once_and_for_all(sources):

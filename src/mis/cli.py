@@ -12,6 +12,7 @@ import typer
 from mis.errors import MisError
 
 if TYPE_CHECKING:
+    from mis.report.pictures import Draw
     from mis.settings import Settings
 
 EPILOG = """\b
@@ -72,7 +73,8 @@ def _settings(config: Path, **names: str) -> Settings:
     from mis.settings import load
 
     settings = load(config)
-    known = {"model": settings.models, "arm": settings.arms, "suite": settings.evaluation.suites}
+    arms = settings.arms_of(names["model"]) if names.get("model") in settings.models else []
+    known = {"model": settings.models, "arm": arms, "suite": settings.evaluation.suites}
     for what, name in names.items():
         if name not in known[what]:
             raise MisError(f"{config}: no {what} {name!r}; it has {', '.join(known[what])}")
@@ -223,7 +225,7 @@ def judge(model: ModelName, seed: Seed, config: Config = DEFAULT) -> None:
     judged = 0
     for suite, benchmarks in settings.evaluation.suites.items():
         samples = load_samples(settings, benchmarks)
-        for arm in settings.arms:
+        for arm in settings.arms_of(model):
             source = layout.responses(settings, model, seed, arm, suite)
             if not source.exists():
                 typer.echo(f"{source}: not there; {arm} is left out", err=True)
@@ -283,8 +285,17 @@ def figure(number: Number, config: Config = DEFAULT) -> None:
     settings = _settings(config)
     from mis.report.figures import write_figure
 
-    for path in write_figure(number, settings):
+    for path in write_figure(number, settings, draw=_drawer(settings)):
         typer.echo(path)
+
+
+def _drawer(settings: Settings) -> Draw | None:
+    """How the miniature's pictures are drawn for print: anew, at any size. At other scales they are files."""
+    if settings.world is None:
+        return None
+    from mis.miniature.scenes import Scene, render
+
+    return lambda scene, size: render(Scene.from_row(scene), size)
 
 
 @app.command()

@@ -6,12 +6,17 @@ import os
 import shutil
 from pathlib import Path
 
+from mis.mixtures import ARMS
 from mis.settings import Settings
 
 
 def checkpoint(settings: Settings, model: str, seed: int, arm: str) -> Path:
-    """`B/models/<model>/seed<S>/<arm>`: safetensors, processor, tokenizer; the arm "base" is the pre-trained model."""
-    return settings.paths.build / "models" / model / f"seed{seed}" / arm
+    """`B/models/<model>/seed<S>/<arm>`: safetensors, processor, tokenizer; the arm "base" is the pre-trained model.
+
+    An arm that trains nothing (a way of asking) has no checkpoint of its own: it is the base's.
+    """
+    weights = arm if arm not in ARMS or ARMS[arm].trained else "base"
+    return settings.paths.build / "models" / model / f"seed{seed}" / weights
 
 
 def scratch(settings: Settings, model: str, seed: int, arm: str) -> Path:

@@ -23,8 +23,8 @@ def mix(settings: Settings) -> None:
     """Write `B/mixtures/<arm>.jsonl` for every arm, and the datasheet that counts their parts."""
     cache: dict[tuple[str, str], list[Example]] = {}
     sheet: list[dict] = []
-    for name in settings.arms:
-        if name == "base":
+    for name in settings.all_arms():
+        if not ARMS[name].trained:
             continue
         examples = mixture(ARMS[name], settings.paths.data, cache, full=settings.world is None)
         write_jsonl_atomic(layout.mixture(settings, name), (to_row(example) for example in examples))

@@ -24,12 +24,24 @@ class Part:
 
 @dataclass(frozen=True)
 class Arm:
-    """`trains` names the parts of the network that are updated; the vision tower is frozen in every arm."""
+    """`trains` names the parts of the network that are updated; the vision tower is frozen in every arm.
+
+    An arm without parts trains nothing and answers with the base model's weights: `asks` then names the way of asking
+    (`models.prompting`). An arm `from_scratch` is no fine-tuning: its parts are mixed into the data that makes the
+    base model an assistant. `ours` marks what the paper does not have; of those, `supplement` is left to our tables.
+    """
 
     name: str
     parts: tuple[Part, ...]
     trains: tuple[str, ...] = ("language_model", "projector")
     ours: bool = False
+    supplement: bool = False
+    asks: str = ""
+    from_scratch: bool = False
+
+    @property
+    def trained(self) -> bool:
+        return bool(self.parts)
 
 
 TEXTUAL = (Part("saferlhf", "safety", 2000), Part("saferlhf", "benign", 1000))
@@ -43,6 +55,10 @@ def _vlguard(labels: str, benign: int = 1000) -> tuple[Part, ...]:
 
 def _mis(labels: str, **options) -> Part:
     return Part("mis_train", "safety", None, labels, **options)
+
+
+def _balanced(benign: int) -> tuple[Part, ...]:
+    return _mis("safety_cot"), Part("benign_pairs", "benign", benign, "safety_cot"), GENERAL_500
 
 
 ARMS: dict[str, Arm] = {
@@ -63,12 +79,21 @@ ARMS: dict[str, Arm] = {
         Arm(
             "mirage_wo_privacy_selfharm", (_mis("safety_cot", without_categories=("Privacy", "Self-Harm")), GENERAL_500)
         ),
+        # Mixed into the instruction data instead of tuned after it (the paper has it for LLaVA-1.5 alone).
+        Arm("vlguard_m", _vlguard("original"), from_scratch=True),
+        # Prompt-only and inference-time baselines.
+        Arm("vanilla_cot", (), asks="vanilla_cot"),
+        Arm("customized_cot", (), asks="customized_cot"),
+        Arm("customized_safety_cot", (), asks="customized_safety_cot"),
+        Arm("ecso", (), asks="ecso"),
         # Ours: half as many benign pairs again, with labels that reason as well; and the verdict before the reasons.
-        Arm(
-            "mirage_balanced",
-            (_mis("safety_cot"), Part("benign_pairs", "benign", 2000, "safety_cot"), GENERAL_500),
-            ours=True,
-        ),
+        Arm("mirage_balanced", _balanced(2000), ours=True),
         Arm("mirage_direct", (_mis("direct"), GENERAL_500), ours=True),
+        # Ours: the share of benign pairs as a curve, from none (mirage) over 2,000 (mirage_balanced) to as many as
+        # there are hazards.
+        *(
+            Arm(f"mirage_benign_{count}", _balanced(count), ours=True, supplement=True)
+            for count in (250, 500, 1000, 4000)
+        ),
     )
 }

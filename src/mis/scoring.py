@@ -84,9 +84,7 @@ class Group:
 def score(settings: Settings) -> Path:
     """Reads every verdict file of the run and writes `R/scores.csv`; what was not run has no row."""
     outcomes = read_outcomes(settings)
-    groups = _own_splits(outcomes)
-    configured = {benchmark for suite in settings.evaluation.suites.values() for benchmark in suite}
-    groups += cuts(load_samples(settings, [name for name in _CUT if name in configured]), _taught(settings))
+    groups = groups_of(settings, outcomes)
     rows = score_outcomes(
         outcomes, groups, settings.scale, settings.report.confidence, settings.report.bootstrap_samples
     )
@@ -104,8 +102,8 @@ def read_outcomes(settings: Settings) -> Outcomes:
     outcomes: dict[tuple[str, str], dict[int, dict[str, str]]] = {}
     absent = []
     for model in settings.models:
-        for arm in settings.arms:
-            for seed in settings.seeds:
+        for arm in settings.arms_of(model):
+            for seed in settings.seeds_of(model):
                 for suite in settings.evaluation.suites:
                     path = layout.verdicts(settings, model, seed, arm, suite)
                     if path.exists():
@@ -138,6 +136,13 @@ def _read_verdicts(path: Path) -> dict[str, str]:
 
 def _benchmark(name: str, split: str) -> Benchmark:
     return BY_ID[f"{name}/{split}" if split else name]
+
+
+def groups_of(settings: Settings, outcomes: Outcomes) -> list[Group]:
+    """All groups that have rows in `scores.csv`: the benchmarks' own splits and the cuts through them."""
+    configured = {benchmark for suite in settings.evaluation.suites.values() for benchmark in suite}
+    samples = load_samples(settings, [name for name in _CUT if name in configured])
+    return _own_splits(outcomes) + cuts(samples, _taught(settings))
 
 
 def _own_splits(outcomes: Outcomes) -> list[Group]:
@@ -202,7 +207,7 @@ def score_outcomes(
         common = {"artifact": artifact, "model": model, "method": arm, "unit": "percent", "note": ""}
         general = {}
         for group in groups:
-            words = _matrix(seeds, group, model, arm)
+            words = outcome_words(seeds, group, model, arm)
             if words is None:
                 continue
             failures = np.isin(words, FAILURES).sum(axis=1)
@@ -227,7 +232,7 @@ def score_outcomes(
     return rows
 
 
-def _matrix(seeds: Mapping[int, Mapping[str, str]], group: Group, model: str, arm: str) -> np.ndarray | None:
+def outcome_words(seeds: Mapping[int, Mapping[str, str]], group: Group, model: str, arm: str) -> np.ndarray | None:
     """Outcome words of shape (seeds, samples), or None where the group was not run."""
     answered = [sorted(group.keys & by_key.keys()) for by_key in seeds.values()]
     if not any(answered):

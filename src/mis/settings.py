@@ -87,9 +87,14 @@ class Pretraining(Section):
 class Model(Section):
     """A base model. `family` names transformers' classes; `source` is "pretrain" (make it here) or a folder."""
 
-    family: Literal["internvl"]
+    family: Literal["internvl", "llava", "qwen2_vl"]
     source: str
     pretraining: Pretraining | None = None
+    thinks: bool = Field(default=False, description="Every answer that it learns has a thought in <think> in front.")
+    optional: bool = Field(default=False, description="Run under `families: all` only.")
+    arms: list[str] | None = Field(default=None, description="The arms of this model; absent: those of the study.")
+    seeds: list[int] | None = Field(default=None, description="Of the run's seeds only these; absent: all of them.")
+    max_new_tokens: Positive | None = Field(default=None, description="Absent: `evaluation.max_new_tokens`.")
 
     @model_validator(mode="after")
     def _complete(self) -> Model:
@@ -140,25 +145,60 @@ class Report(Section):
 class Settings(Section):
     scale: str
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    families: Literal["default", "all"] = Field(
+        default="default", description='"all" also runs the models and arms that are marked optional.'
+    )
     paths: Paths
     world: World | None
     models: dict[str, Model]
     arms: list[str]
+    optional_arms: list[str] = []
     training: Training
     evaluation: Evaluation
     judge: Judge
     report: Report
+
+    def arms_of(self, model: str) -> list[str]:
+        """The arms of a model, in the order of the study."""
+        own = self.models[model].arms
+        if own is not None:
+            return own
+        return [*self.arms, *(self.optional_arms if self.families == "all" else [])]
+
+    def seeds_of(self, model: str) -> list[int]:
+        own = self.models[model].seeds
+        return [seed for seed in self.seeds if own is None or seed in own]
+
+    def all_arms(self) -> list[str]:
+        """The arms that any model has, each once."""
+        return list(dict.fromkeys(arm for model in self.models for arm in self.arms_of(model)))
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_optional(cls, raw: Any) -> Any:
+        """What is not run does not stand in the resolved configuration, and so in no later step."""
+        if isinstance(raw, dict) and raw.get("families", "default") != "all" and isinstance(raw.get("models"), dict):
+            chosen = {
+                name: model
+                for name, model in raw["models"].items()
+                if not (isinstance(model, dict) and model.get("optional") is True)
+            }
+            return {**raw, "models": chosen}
+        return raw
 
     @model_validator(mode="after")
     def _names_exist(self) -> Settings:
         from mis.benchmarks import BY_ID
         from mis.mixtures import ARMS
 
-        for arm in self.arms:
-            if arm not in ARMS:
-                raise ValueError(f"arms: unknown arm {arm!r}; known: {', '.join(ARMS)}")
-            if arm != "base" and arm not in self.training.arms:
-                raise ValueError(f"training.arms: no hyper-parameters for {arm!r}")
+        lists = {"arms": self.arms, "optional_arms": self.optional_arms}
+        lists |= {f"models.{name}.arms": model.arms or [] for name, model in self.models.items()}
+        for where, arms in lists.items():
+            for arm in arms:
+                if arm not in ARMS:
+                    raise ValueError(f"{where}: unknown arm {arm!r}; known: {', '.join(ARMS)}")
+                if ARMS[arm].trained and arm not in self.training.arms:
+                    raise ValueError(f"training.arms: no hyper-parameters for {arm!r}")
         seen: dict[str, str] = {}
         for suite, names in self.evaluation.suites.items():
             for name in names:

@@ -12,6 +12,7 @@ SOURCE = ROOT / "src"
 sys.path[:0] = [str(SOURCE), str(ROOT)]
 
 from mis import layout
+from mis.mixtures import ARMS as DECLARED
 from mis.settings import ConfigurationError
 from workflow.configuration import resolve, write_if_changed
 from workflow.library import digest, reach
@@ -29,7 +30,7 @@ LOGS = f"logs/{settings.scale}"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 
 MODELS = list(settings.models)
-ARMS = settings.arms
+TRAINED = [arm for arm in settings.all_arms() if DECLARED[arm].trained]
 SUITES = list(settings.evaluation.suites)
 
 # Names of files with wildcards in the place of names.
@@ -44,7 +45,7 @@ SCORES = str(layout.scores(settings))
 
 wildcard_constraints:
     model="|".join(MODELS) or "$.",
-    arm="|".join(ARMS) or "$.",
+    arm="|".join(settings.all_arms()) or "$.",
     suite="|".join(SUITES) or "$.",
     seed=r"\d+",
 
@@ -60,6 +61,30 @@ def library(*modules):
 def values(section):
     """A section of the settings as a parameter: a changed value runs the rules again that use it, and no others."""
     return section.model_dump(mode="json") if section is not None else None
+
+
+def of_model(pattern, model):
+    """The files of all arms, suites and seeds of a model; `{seed}` stays where the rule has it as a wildcard."""
+    return expand(pattern, model=model, arm=settings.arms_of(model), suite=SUITES, allow_missing=True)
+
+
+def of_all_models(pattern):
+    return [
+        file.format(seed=seed)
+        for model in MODELS
+        for file in of_model(pattern, model)
+        for seed in settings.seeds_of(model)
+    ]
+
+
+def weights(wildcards):
+    """The checkpoint that answers for an arm: its own, or the base's where the arm is a way of asking."""
+    folder = layout.checkpoint(settings, wildcards.model, wildcards.seed, wildcards.arm)
+    return str(folder / "model.safetensors")
+
+
+def arm_threads(wildcards):
+    return base_threads(wildcards) if DECLARED[wildcards.arm].from_scratch else settings.training.threads
 
 
 def base_threads(wildcards):

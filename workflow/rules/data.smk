@@ -53,7 +53,7 @@ rule mix_arms:
         rules.construct_mis.output,
     output:
         datasheet=DATASHEET,
-        mixtures=[f"{BUILD}/mixtures/{arm}.jsonl" for arm in ARMS if arm != "base"],
+        mixtures=[f"{BUILD}/mixtures/{arm}.jsonl" for arm in TRAINED],
     log:
         f"{LOGS}/mix_arms.log",
     benchmark:

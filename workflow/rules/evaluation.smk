@@ -3,7 +3,7 @@
 
 rule respond:
     input:
-        checkpoint=CHECKPOINT,
+        checkpoint=weights,
         features=FEATURES,
     output:
         RESPONSES,
@@ -29,34 +29,40 @@ rule respond:
         " --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
 
 
-rule judge:
-    input:
-        expand(RESPONSES, arm=ARMS, suite=SUITES, allow_missing=True),
-    output:
-        expand(VERDICTS, arm=ARMS, suite=SUITES, allow_missing=True),
-    log:
-        f"{LOGS}/judge/{{model}}_seed{{seed}}.log",
-    benchmark:
-        f"{BENCHMARKS}/judge/{{model}}_seed{{seed}}.tsv"
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=2000,
-        gpu=0,
-    params:
-        config=CONFIG,
-        judge=values(settings.judge),
-        library=library("mis.judges", "mis.suites"),
-    message:
-        "Judging the answers of {wildcards.model}, seed {wildcards.seed}"
-    shell:
-        "python -m mis judge --model {wildcards.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
+# A rule a model, because models may have different arms: one job judges them all, for imports cost more than judging.
+for model in MODELS:
+
+    rule:
+        name:
+            f"judge_{model}"
+        input:
+            of_model(RESPONSES, model),
+        output:
+            of_model(VERDICTS, model),
+        log:
+            f"{LOGS}/judge/{model}_seed{{seed}}.log",
+        benchmark:
+            f"{BENCHMARKS}/judge/{model}_seed{{seed}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=2000,
+            gpu=0,
+        params:
+            config=CONFIG,
+            model=model,
+            judge=values(settings.judge),
+            library=library("mis.judges", "mis.suites"),
+        message:
+            "Judging the answers of {params.model}, seed {wildcards.seed}"
+        shell:
+            "python -m mis judge --model {params.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
 
 
 rule score:
     input:
-        expand(VERDICTS, model=MODELS, seed=settings.seeds, arm=ARMS, suite=SUITES),
+        of_all_models(VERDICTS),
         DATASHEET,
     output:
         SCORES,

@@ -64,10 +64,10 @@ rule train_arm:
     benchmark:
         f"{BENCHMARKS}/train_arm/{{model}}_seed{{seed}}_{{arm}}.tsv"
     wildcard_constraints:
-        arm="(?!base$).+",
+        arm="|".join(TRAINED) or "$.",
     conda:
         "../../environment.yml"
-    threads: settings.training.threads
+    threads: arm_threads
     resources:
         mem_mb=4000,
         gpu=0,

@@ -37,7 +37,7 @@ def draw(settings: Settings, model: str, out: Path, *, total: int = 220, hard: i
         if not sample.options
     }
     strata: dict[tuple[bool, str, str], list[dict]] = defaultdict(list)
-    for arm in settings.arms:
+    for arm in settings.arms_of(model):
         for suite in settings.evaluation.suites:
             verdicts = read_jsonl(layout.verdicts(settings, model, settings.seeds[0], arm, suite))
             texts = {

@@ -131,7 +131,7 @@ def vlguard(w: Writer) -> None:
 
 def benign_pairs(w: Writer) -> None:
     h = w.hazards(w.train)
-    cases = [h.benign_pair() for _ in range(w.count(w.world.mis_train // 2))]
+    cases = [h.benign_pair() for _ in range(w.count(w.world.mis_train))]
     layouts.write_mis_train(w.out.root, [case.item for case in cases], w.out.draw)
 
 

@@ -40,6 +40,10 @@ METHODS = {
     "mirage_wo_privacy_selfharm": "MIRage w/o privacy, self-harm",
     "mirage_balanced": "MIRage-balanced",
     "mirage_direct": "MIRage-direct",
+    "mirage_benign_250": "MIRage + 250 benign pairs",
+    "mirage_benign_500": "MIRage + 500 benign pairs",
+    "mirage_benign_1000": "MIRage + 1,000 benign pairs",
+    "mirage_benign_4000": "MIRage + 4,000 benign pairs",
     "vanilla_cot": "Vanilla CoT",
     "customized_cot": "Customized CoT",
     "customized_safety_cot": "Customized safety CoT",
@@ -89,6 +93,22 @@ METRICS = {
     "general_data_share": "General data, %",
     "latency_s": "latency, s",
     "tokens_per_s": "tokens/s",
+}
+OUTCOMES = {
+    "unsafe": "unsafe",
+    "safe_reasoning": "safe with reasoning",
+    "safe_refusal": "safe with refusal",
+    "hallucination": "hallucination",
+    "helpful": "helpful",
+    "flagged": "over-flagged",
+    "refused": "refused",
+    "wrong": "wrong",
+    "correct": "correct",
+    "incorrect": "incorrect",
+    "failed": "failed",
+    "filtered": "filtered",
+    "truncated": "cut off",
+    "unparsable": "not judged",
 }
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 DIRECTIONS = {metric: direction for benchmark in BENCHMARKS for metric, direction in benchmark.metrics}

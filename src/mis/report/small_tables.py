@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mis.mixtures import ARMS
 from mis.report import names
 from mis.report.rendering import Head, Line, Panel, Table, Text, text
 from mis.report.reported import ReportError
@@ -44,11 +45,11 @@ _HYPERPARAMETERS = (("general_data_percent", "General data, %"), ("learning_rate
                     ("warmup_ratio", "Warm-up ratio"), ("epochs", "Epochs"))  # fmt: skip
 
 
-def _configured(sources: Sources, method: str) -> dict[str, str]:
-    """The run's hyper-parameters of an arm as text; empty where the arm is not part of the run."""
+def _configured(sources: Sources, model: str, method: str) -> dict[str, str]:
+    """The run's hyper-parameters of an arm as text; empty where the run's `model` has no such arm."""
     settings = sources.settings
     training = settings.training
-    if training is None or method not in settings.arms or method not in training.arms:
+    if training is None or method not in settings.arms_of(model) or method not in training.arms:
         return {}
     arm, share = training.arms[method], sources.general_data_percent.get(method)
     rate = f"{arm.learning_rate:.0e}" if float(f"{arm.learning_rate:.0e}") == arm.learning_rate else (
@@ -64,8 +65,8 @@ def _table7(name: str, sources: Sources) -> Table:
     beside = sources.configured_models
     rows = [(row["model"], row["method"], row) for row in sources.reported.small_table("7")]
     printed = {(model, method) for model, method, _ in rows}
-    extra = [(model, method, {}) for model in beside for method in sources.settings.arms
-             if method != "base" and (model, method) not in printed]  # fmt: skip
+    extra = [(model, method, {}) for model, mine in beside.items() for method in sources.settings.arms_of(mine)
+             if ARMS[method].trained and (model, method) not in printed]  # fmt: skip
     parts = ("paper", scale) if beside else ("paper",)
     lines, records, last = [], [], None
     order = list(dict.fromkeys(model for model, _, _ in rows + extra))
@@ -73,7 +74,7 @@ def _table7(name: str, sources: Sources) -> Table:
         if model != last:
             lines.append(Line(names.model(model)))
             last = model
-        mine = _configured(sources, method) if model in beside else {}
+        mine = _configured(sources, beside[model], method) if model in beside else {}
         cells = [Text(cell) for key, _ in _HYPERPARAMETERS
                  for cell in (row.get(key, ""), mine.get(key, ""))[: len(parts)]]  # fmt: skip
         lines.append(Line(names.method(method), tuple(cells)))

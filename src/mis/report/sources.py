@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mis import layout
 from mis.report import names
@@ -13,18 +14,29 @@ from mis.report.scores import Scores, count_categories
 from mis.scoring import general_data_shares
 from mis.settings import Settings
 
+if TYPE_CHECKING:
+    from mis.report.pictures import Draw, Pictures
+
 
 class Sources:
     """All that tables and figures are made of, read when first asked for: the paper's numbers and a run's files."""
 
-    def __init__(self, settings: Settings, root: Path | str | None = None):
+    def __init__(self, settings: Settings, root: Path | str | None = None, draw: Draw | None = None):
+        """`draw` draws a vector layout of the miniature for print; without it pictures are shown as their files are."""
         self.settings = settings
         self.root = root
+        self._draw = draw
         self.scale = settings.scale
 
     @cached_property
     def reported(self) -> Reported:
         return Reported(self.root)
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        from mis.report.pictures import Pictures
+
+        return Pictures(self.settings.paths.data, self._draw)
 
     @cached_property
     def analogues(self) -> Analogues:
@@ -41,7 +53,7 @@ class Sources:
     @cached_property
     def general_data_percent(self) -> dict[str, float]:
         """Share of general data in each mixture of the run, in percent; empty where nothing was mixed."""
-        arms = {("", arm): {} for arm in self.settings.arms}
+        arms = {("", arm): {} for arm in self.settings.all_arms()}
         rows = general_data_shares(layout.datasheet(self.settings), self.scale, arms)
         return {row["method"]: row["value"] for row in rows}
 

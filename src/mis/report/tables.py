@@ -75,8 +75,9 @@ def _rows(spec: Spec, sources: Sources) -> list[Row]:
         for _, method in block:
             rows.append(Row(model, method, model, _group(method) if spec.grouped else "", names.method(method)))
         if spec.with_ours and scores.run_model(model) is not None:
-            rows += [Row(model, arm.name, model, OURS, names.method(arm.name), ours=True)
-                     for arm in ARMS.values() if arm.ours and arm.name in scores.methods]  # fmt: skip
+            ours = [arm.name for arm in ARMS.values() if arm.ours and not arm.supplement]
+            rows += [Row(model, name, model, OURS, names.method(name), ours=True)
+                     for name in ours if name in scores.methods]  # fmt: skip
     return rows
 
 

@@ -6,6 +6,7 @@ import torch
 
 from mis import layout
 from mis.mixing import read_mixture
+from mis.mixtures import ARMS
 from mis.models.checkpoint import load_checkpoint
 from mis.models.features import FeatureStore
 from mis.progress import track
@@ -22,8 +23,8 @@ def cache_features(settings: Settings, model_name: str, seed: int) -> None:
     store = FeatureStore(layout.features(settings, model_name, seed), model.model.vision_tower.eval(), processor)
     paths = {
         locate(settings, image)
-        for arm in settings.arms
-        if arm != "base"
+        for arm in settings.arms_of(model_name)
+        if ARMS[arm].trained
         for example in read_mixture(layout.mixture(settings, arm))
         for image in example.images
     }

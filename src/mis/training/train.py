@@ -47,8 +47,8 @@ def locate(settings: Settings, image: str) -> Path:
 
 def train(settings: Settings, model_name: str, arm: str, seed: int) -> Path:
     """Write the checkpoint of `arm`; goes on from the last saved step of a killed run. Returns its folder."""
-    if arm == "base":
-        raise MisError("base is the untuned model: nothing is trained for it; run `mis pretrain`")
+    if not ARMS[arm].trained:
+        raise MisError(f"{arm} answers with the untuned model's weights: nothing is trained; run `mis pretrain`")
     examples = read_mixture(layout.mixture(settings, arm))
     out = layout.checkpoint(settings, model_name, seed, arm)
     base = layout.checkpoint(settings, model_name, seed, "base")
