@@ -6,7 +6,7 @@ judge the same answers again (the truth). Labels are written into a file of thei
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,9 @@ HARD = ("beside", "part of", "not there", "wrong", "something else", "level 2: w
 def draw(settings: Settings, model: str, out: Path, *, total: int = 220, hard: int = 80, seed: int = 0) -> int:
     """Write `total` answers of all arms (`hard` of them hard), spread evenly over arm and outcome; returns the number.
 
-    Only open answers are drawn (choices are matched exactly). No text is drawn twice for the same question.
+    Only open answers are drawn (choices are matched exactly). No text is drawn twice for the same question. A row's
+    `stands_for` is how many answers of the run it stands for: the size of its stratum (hard or not, arm, outcome) over
+    the number drawn from it, so that agreement can also be estimated for the run as it is.
     """
     oracle = OracleJudge(layout.truth(settings))
     rng = np.random.default_rng(seed)
@@ -51,23 +53,25 @@ def draw(settings: Settings, model: str, out: Path, *, total: int = 220, hard: i
                     strata[is_hard, arm, row["outcome"]].append(
                         {"sample": sample, "arm": arm, "text": texts[row["key"]]}
                     )
+    sizes = {key: len(pool) for key, pool in strata.items()}
     chosen: list[dict] = []
     seen: set[tuple[str, str]] = set()
     for is_hard, wanted in ((True, hard), (False, total - hard)):
-        pools = [strata[key] for key in sorted(strata) if key[0] == is_hard]
-        for pool in pools:
+        pools = {key: strata[key] for key in sorted(strata) if key[0] == is_hard}
+        for pool in pools.values():
             rng.shuffle(pool)
-        while wanted and any(pools):
-            for pool in pools:
+        while wanted and any(pools.values()):
+            for stratum, pool in pools.items():
                 while pool and wanted:
                     case = pool.pop()
                     mark = (case["sample"].key, case["text"])
                     if mark not in seen:
                         seen.add(mark)
-                        chosen.append({**case, "hard": is_hard})
+                        chosen.append({**case, "stratum": stratum})
                         wanted -= 1
                         break
     rng.shuffle(chosen)
+    drawn = Counter(case["stratum"] for case in chosen)
     scenes = {
         row["path"]: row["scene"]
         for path in sorted((settings.paths.data / "scenes").glob("*.jsonl"))
@@ -87,7 +91,8 @@ def draw(settings: Settings, model: str, out: Path, *, total: int = 220, hard: i
                 "id": number,
                 "sample": sample.key,
                 "arm": case["arm"],
-                "hard": case["hard"],
+                "hard": case["stratum"][0],
+                "stands_for": round(sizes[case["stratum"]] / drawn[case["stratum"]], 2),
                 "question": user_text(sample),
                 "pictures": pictures,
                 "answer": case["text"],
