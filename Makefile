@@ -16,7 +16,7 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help reproduce test test-all lint lock unlock clean distclean
+.PHONY: help reproduce report test test-all lint lock unlock clean distclean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 14
@@ -26,6 +26,9 @@ reproduce: $(VENV)/.installed  ## install, run everything, print the headline nu
 	$(BIN)/snakemake --cores all $(ARGS) $(if $(SETTINGS),--config $(SETTINGS))
 	@if [ -f $(RESULTS)/comparison.md ]; then $(BIN)/mis compare --config $(RESULTS)/config.yaml; fi
 	@if [ -f $(RESULTS)/scores.csv ]; then $(BIN)/mis headline --config $(RESULTS)/config.yaml; fi
+
+report: $(VENV)/.installed  ## a finished run as one HTML page: tables, figures, configuration, run times
+	$(BIN)/snakemake --cores all --report $(RESULTS)/report.html $(if $(SETTINGS),--config $(SETTINGS))
 
 test: $(VENV)/.installed-dev  ## the tests that take seconds, and the whole study at the smoke scale
 	$(BIN)/python -m pytest -q -m 'not slow'
@@ -58,7 +61,7 @@ FREEZE = build/lock/bin/pip freeze --exclude mis | grep -vE '^(nvidia|cuda|trito
 lock:  ## pin anew what pyproject.toml names
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install -q . && $(FREEZE) > build/lock/study.txt
-	build/lock/bin/pip install -q '.[test,notebook,sharded]' && $(FREEZE) > build/lock/all.txt
+	build/lock/bin/pip install -q '.[test,sharded]' && $(FREEZE) > build/lock/all.txt
 	{ grep '^#' requirements.lock; cat build/lock/study.txt; } > build/lock/requirements.lock
 	{ grep -E '^(#|-r)' requirements-dev.lock; grep -vxFf build/lock/study.txt build/lock/all.txt; } > build/lock/requirements-dev.lock
 	mv build/lock/requirements.lock build/lock/requirements-dev.lock .

@@ -6,6 +6,9 @@
 #   snakemake --cores all --config scale=smoke         short for --configfile config/smoke.yaml
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/artifacts.smk"
 include: "workflow/rules/data.smk"
@@ -27,9 +30,29 @@ rule scores:
         SCORES,
 
 
+rule claims:
+    input:
+        CLAIMS,
+
+
 rule headline:
     input:
         HEADLINE,
+
+
+rule browser:
+    input:
+        BROWSER,
+
+
+rule paper:
+    input:
+        reproduction,
+
+
+rule notebooks:
+    input:
+        [notebook_files(name) for name in NOTEBOOKS],
 
 
 for number in TABLES:
@@ -56,3 +79,5 @@ onstart:
 
 onsuccess:
     print(f"Done. Tables are in {settings.paths.results}/tables, figures in {settings.paths.figures}.")
+    if NO_PDF and MODELS:
+        print(f"{REPRODUCTION} was not made: {NO_PDF}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -48,6 +49,41 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_snakemake(folder, "--cores", "2", "--config", "scale=smoke")
     assert done.code == 0, done.text[-4000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium, driven by Playwright; the tests that need one are skipped where none is installed."""
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on PATH: install the Debian package chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens files in pages of their own; an error on a console or a request that leaves the disk fails the test."""
+    contexts, troubles = [], []
+
+    def open_(path: Path, address: str = "", **options):
+        contexts.append(chromium.new_context(**{"viewport": {"width": 1400, "height": 900}} | options))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(20_000)
+        page.on("console", lambda message: message.type == "error" and troubles.append(message.text))
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or troubles.append(request.url))
+        page.goto(path.absolute().as_uri() + address)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert not troubles
 
 
 @pytest.hookimpl(trylast=True)

@@ -24,7 +24,7 @@ from mis.store import read_jsonl
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(layout.__file__).parents[1])}
 COMMANDS = (
     "world construct mix pretrain features train select respond judge audit score table figure compare headline keep "
-    "config"
+    "paper config"
 ).split()
 MINI = Path("config/mini.yaml")
 
@@ -162,7 +162,7 @@ def test_tables_and_figures_say_what_they_wrote(mis, config):
     settings = load(config)
     written = mis("table", "3", "--config", config)
     stem = settings.paths.results / "tables" / "table3"
-    assert written.stdout.split() == [f"{stem}.{ending}" for ending in ("csv", "md", "tex")]
+    assert written.stdout.split() == [f"{stem}.{ending}" for ending in ("csv", "md", "tex", "html")]
     for command in ("table", "figure"):
         unknown = mis(command, "99", "--config", config)
         assert unknown.exit_code == 2

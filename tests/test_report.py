@@ -162,7 +162,7 @@ def test_every_printed_number_is_in_its_table_unchanged(number, settings):
 def test_each_table_is_written_at_the_reported_scale(number, settings):
     alone = settings.model_copy(update={"scale": "reported", "world": None, "models": {}})
     paths = write_table(number, alone)
-    assert [path.name for path in paths] == [f"table{number}.{kind}" for kind in ("csv", "md", "tex")]
+    assert [path.name for path in paths] == [f"table{number}.{kind}" for kind in ("csv", "md", "tex", "html")]
     rows = list(csv.DictReader(paths[0].open()))
     assert {row["scale"] for row in rows} == {"reported"}
     assert "Scale: **reported**" in paths[1].read_text() and "scale: reported" in paths[2].read_text()
@@ -200,6 +200,27 @@ def test_our_arms_are_extra_rows_and_said_to_be_ours(settings):
         assert {row["group"] for row in ours} == {"Ours (not in the paper)"}
         assert not any(row["reported"] for row in ours) and any(row["reproduced"] for row in ours)
     assert not any(row["ours"] == "yes" for row in records("1", settings))
+
+
+def test_a_model_that_the_paper_s_table_lacks_has_its_own_block(settings):
+    arms = ("base", "textual_sft", "vlguard_m", "mirage", "mirage_balanced", "vanilla_cot")
+    rows = score_rows() + score_rows(model="llava_mini", arms=arms) + score_rows(model="qwen2_vl_mini", arms=("base",))
+    write_scores(settings, rows)
+    for number in ("13", "14", "15"):
+        found = records(number, settings)
+        models = list(dict.fromkeys(r["model"] for r in found))
+        assert models[-1] == "llava_mini" and "internvl_mini" not in models, "the main model has Tables 4 to 6"
+        mine = [r for r in found if r["model"] == "llava_mini"]
+        order = ["base", "vanilla_cot", "textual_sft", "vlguard_m", "mirage"]
+        assert list(dict.fromkeys(r["method"] for r in mine)) == order
+        assert all(r["reproduced"] and not r["reported"] and r["run_model"] == "llava_mini" for r in mine)
+        assert only(found, model="qwen2_vl_7b", method="base", **column_of(mine[0]))["run_model"] == "qwen2_vl_mini"
+        assert "llava_mini (not in this table of the paper)" in rendering.to_markdown(build_table(number, settings))
+    assert only(records("1", settings), model="llava_1_5_13b", method="vlguard_m", benchmark="mmstar")["reproduced"]
+
+
+def column_of(row: dict[str, str]) -> dict[str, str]:
+    return {key: row[key] for key in ("benchmark", "split", "metric")}
 
 
 def test_averages_and_shares_of_general_data_are_the_scores_own(settings):
@@ -379,7 +400,7 @@ def test_latex_and_markdown_are_escaped():
 @pytest.mark.parametrize("number", TABLES)
 def test_markdown_rows_have_equal_columns_and_latex_rows_too(number, settings):
     write_scores(settings, score_rows())
-    _, markdown, tex = write_table(number, settings)
+    _, markdown, tex, *_ = write_table(number, settings)
     for block in markdown.read_text().split("\n\n"):
         rows = [line.count("|") for line in block.splitlines() if line.startswith("|")]
         assert len(set(rows)) <= 1
@@ -401,7 +422,7 @@ def test_a_full_disk_leaves_the_old_table(settings, monkeypatch):
         write_table("17", settings)
     folder = settings.paths.results / "tables"
     assert (folder / "table17.md").read_bytes() == old
-    assert sorted(p.suffix for p in folder.iterdir()) == [".csv", ".md", ".tex"]
+    assert sorted(p.suffix for p in folder.iterdir()) == [".csv", ".html", ".md", ".tex"]
 
 
 # --- figures
@@ -432,7 +453,7 @@ def test_figures_are_written_and_repeatable(settings):
         assert (pdf.read_bytes(), png.read_bytes()) == first
         assert first[0].startswith(b"%PDF") and b"CreationDate" not in first[0]
     with pytest.raises(ReportError, match=f"known: {', '.join(FIGURES)}"):
-        write_figure("6", settings)
+        write_figure("17", settings)
 
 
 def test_a_figure_without_data_says_so(settings):

@@ -23,8 +23,9 @@ from mis.mixing import mixture, read_mixture
 from mis.mixtures import ARMS
 from mis.models.chat import prompt_texts
 from mis.models.checkpoint import load_checkpoint
-from mis.models.features import BATCH, FeatureStore, FeatureTower, load_pixels
-from mis.models.processing import InternVLImageProcessor, build_processor
+from mis.models.families import FAMILIES, family_of
+from mis.models.features import BATCH, FeatureStore, load_pixels
+from mis.models.processing import InternVLImageProcessor
 from mis.samples import Example
 from mis.training.encoding import IGNORED, Collator, Encoded, encode
 from mis.training.fit import LengthGroups, sample_loss
@@ -154,11 +155,12 @@ def test_stored_features_give_what_the_pictures_give(loaded, pictures, tmp_path)
         found = FeatureStore(tmp_path, tower, processor)(paths)
         torch.testing.assert_close(found[:6], features, rtol=0, atol=0)
         assert found.shape == (len(paths), 37, 32)
-    model.model.vision_tower = FeatureTower()
+    family = family_of(model)
+    family.take_tower(model)
     try:
         logits = model(**{**inputs, "pixel_values": features}).logits
     finally:
-        model.model.vision_tower = tower
+        family.put_tower(model, tower)
     scale = direct.abs().max()
     assert 0 < (logits - direct).abs().max() < 4e-3 * scale, "half precision: eleven bits, and some rounding behind"
     assert (logits.argmax(-1) == direct.argmax(-1)).float().mean() > 0.97
@@ -190,21 +192,20 @@ def test_features_follow_the_pictures_and_the_tower(loaded, pictures, tmp_path):
 
 
 def test_a_network_s_own_seed_decides_it():
-    from mis.models.internvl import build, image_tokens
-
+    family = FAMILIES["internvl"]
     pretraining = configuration.load("config/smoke.yaml").models[MODEL].pretraining
-    processor = build_processor(WORDS, 48, image_tokens(48, 8))
+    processor = family.build_processor(WORDS, 48, 8)
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        model = build(pretraining, processor, 48)
+        model = family.build(pretraining, processor, 48)
         weights.append(torch.cat([p.flatten() for p in model.parameters()]).detach())
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
     assert model.config.image_token_id == processor.image_token_id
 
 
 def spoil_words(folder: Path) -> None:
-    build_processor([str(n) for n in range(5000)], 48, 9).save_pretrained(folder)
+    FAMILIES["internvl"].build_processor([str(n) for n in range(5000)], 48, 8).save_pretrained(folder)
 
 
 def spoil_tokens(folder: Path) -> None:
@@ -258,18 +259,13 @@ def example(response: str, images: tuple[str, ...] = (), id: str = "7", prompt: 
     return Example(id, "mis_train", "safety", images, prompt, response)
 
 
-def collator_of(processor, pictures) -> Collator:
-    tokenizer = processor.tokenizer
-    return Collator(tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length, pictures)
-
-
 def test_only_the_answer_and_its_end_carry_loss(loaded, pictures):
     _, processor = loaded
     tokenizer = processor.tokenizer
     long, short = "the image shows a bank .", "yes"
     items = encode(processor, [example(long, ("a", "b")), example(short)], 256)
     asked = []
-    batch = collator_of(processor, lambda names: asked.append(names) or load_pixels(processor, pictures[:2]))(items)
+    batch = Collator(processor, lambda names: asked.append(names) or load_pixels(processor, pictures[:2]))(items)
     assert asked == [["a", "b"]] and batch["pixel_values"].shape[0] == 2
     for row, answer in enumerate((long, short)):
         labels, ids = batch["labels"][row], batch["input_ids"][row]
@@ -280,7 +276,7 @@ def test_only_the_answer_and_its_end_carry_loss(loaded, pictures):
         assert prompt.endswith("what is it ? <|im_end|> <|im_start|> assistant")
         assert int(batch["attention_mask"][row].sum()) == len(items[row].input_ids)
         assert set(ids[len(items[row].input_ids) :].tolist()) <= {tokenizer.pad_token_id}
-    assert "pixel_values" not in collator_of(processor, None)(items[1:])
+    assert "pixel_values" not in Collator(processor, None)(items[1:])
 
 
 def test_the_loss_is_averaged_over_tokens_then_over_samples(loaded, pictures):
@@ -288,7 +284,7 @@ def test_the_loss_is_averaged_over_tokens_then_over_samples(loaded, pictures):
     examples = [example("the image shows a bank . the image shows a bank .", ("a", "b")), example("yes", ("c", "d"))]
     items = encode(processor, examples, 256)
     names = dict(zip("abcd", pictures, strict=False))
-    collate = collator_of(processor, lambda paths: load_pixels(processor, [names[path] for path in paths]))
+    collate = Collator(processor, lambda paths: load_pixels(processor, [names[path] for path in paths]))
     batch = collate(items)
     with torch.no_grad():
         loss = sample_loss(model, batch)
@@ -316,7 +312,7 @@ def test_a_sample_that_is_too_long_or_lacks_its_pictures_is_named(loaded, pictur
     (item,) = encode(processor, [example("yes", ("a", "b"))], 256)
     cut = Encoded(item.key, item.input_ids[:6] + item.input_ids[16:], item.prompt_length - 10, item.images)
     with pytest.raises(MisError, match=r"^mis_train/7: \d+ image tokens for 2 pictures of 9 each"):
-        collator_of(processor, lambda names: load_pixels(processor, pictures[:2]))([cut])
+        Collator(processor, lambda names: load_pixels(processor, pictures[:2]))([cut])
 
 
 @pytest.mark.parametrize(("count", "batch"), [(1, 4), (7, 4), (8, 4), (1000, 16), (1023, 16), (5, 8)])
@@ -590,7 +586,8 @@ def test_a_killed_pre_training_ends_with_the_weights_of_an_undisturbed_one(smoke
     shutil.rmtree(arm_folder(run, "base"))
     for where, count in (
         ("torch.nn.utils:clip_grad_norm_", 3),  # the vision stage
-        ("torch:save", 1),  # its end
+        ("mis.training.pretrain:save_file", 1),  # its end
+        ("shutil:copytree", 1),  # the eyes into the cache
         ("mis.models.features:FeatureStore._compute", 2),  # the pictures of the assistant stage
         (STEP, 4),  # the assistant stage
         ("transformers:Trainer._save_rng_state", 1),  # within its checkpoint

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mis.report import latex
 from mis.settings import ConfigurationError, Settings, load
 from workflow import library
 from workflow.configuration import resolve, write_if_changed
+
+PDF = {"make_paper": 1} if latex.installed() else {}
 
 
 def planned(text: str) -> dict[str, int]:
@@ -33,11 +36,13 @@ def plan(snakemake, tmp_path):
 
 def test_the_default_plan_is_the_whole_miniature(plan):
     jobs = plan()
-    assert jobs == {
+    expected = {
         "write_world": 1, "construct_mis": 1, "mix_arms": 1, "pretrain_base": 1, "cache_features": 1,
-        "train_arm": 13, "respond": 14, "judge": 1, "score": 1, "make_table": 11, "make_figure": 5, "make_headline": 1,
-        "compare": 1, "all": 1, "total": 53,
+        "train_arm": 13, "respond": 15, "measure_skills": 1, "measure_latency": 1, "judge_internvl_mini": 1,
+        "rejudge_internvl_mini": 1, "agree": 1, "score": 1, "make_table": 15, "make_figure": 18, "make_headline": 1,
+        "compare": 1, "judge_claims": 1, "make_browser": 1, "run_notebook": 3, **PDF, "all": 1,
     }  # fmt: skip
+    assert jobs == {**expected, "total": sum(expected.values())}
 
 
 def test_one_table_plans_its_own_inputs_only(plan):
@@ -49,7 +54,7 @@ def test_one_table_plans_its_own_inputs_only(plan):
 
 def test_each_seed_has_its_own_base_and_arms(plan):
     jobs = plan("--config", "seeds=[0,1]")
-    assert (jobs["pretrain_base"], jobs["train_arm"], jobs["respond"], jobs["judge"]) == (2, 26, 28, 2)
+    assert (jobs["pretrain_base"], jobs["train_arm"], jobs["respond"], jobs["judge_internvl_mini"]) == (2, 26, 30, 2)
     assert (jobs["score"], jobs["write_world"]) == (1, 1)
 
 
@@ -60,7 +65,9 @@ def test_a_named_file_is_complete_and_equals_its_scale(plan, root):
 
 
 def test_the_reported_scale_draws_tables_from_the_paper_alone(plan):
-    assert plan("--config", "scale=reported") == {"make_table": 19, "make_figure": 3, "all": 1, "total": 23}
+    assert plan("--config", "scale=reported") == {
+        "make_table": 19, "make_figure": 3, "judge_claims": 1, "all": 1, "total": 24,
+    }  # fmt: skip
 
 
 def test_the_reported_scale_runs_and_a_deleted_table_is_one_job(snakemake, tmp_path):
@@ -68,6 +75,7 @@ def test_the_reported_scale_runs_and_a_deleted_table_is_one_job(snakemake, tmp_p
     done = snakemake(tmp_path, *scale)
     assert done.code == 0, done.text
     assert len(list((tmp_path / "results" / "reported" / "tables").glob("table*.csv"))) == 19
+    assert (tmp_path / "results" / "reported" / "claims.tex").exists()
     again = snakemake(tmp_path, *scale)
     assert "Nothing to be done" in again.text
     table = tmp_path / "results" / "reported" / "tables" / "table4.csv"
@@ -233,13 +241,15 @@ class TestTheWholeStudy:
     def test_everything_is_there(self, smoke_run):
         results, figures = smoke_run / "results" / "smoke", smoke_run / "figures" / "smoke"
         assert (results / "scores.csv").stat().st_size > 1000
-        for number in ("1", "2", "3", "4", "5", "6", "7", "11", "12", "S1", "S2"):
-            for form in ("csv", "md", "tex"):
+        for number in (*map(str, range(1, 8)), "9", "10", "11", "12", "16", "17", "S1", "S2"):
+            for form in ("csv", "md", "tex", "html"):
                 assert (results / "tables" / f"table{number}.{form}").stat().st_size > 0
-        for number in ("4", "5", "7", "9", "S1"):
+        for number in (*map(str, range(1, 17)), "S1", "S2"):
             assert (figures / f"figure{number}.pdf").read_bytes().startswith(b"%PDF")
             assert (figures / f"figure{number}.png").read_bytes().startswith(b"\x89PNG")
         assert (results / "headline.md").read_text(encoding="utf-8").strip()
+        for name in ("claims", "shape"):
+            assert all((results / f"{name}.{form}").stat().st_size > 0 for form in ("csv", "md", "tex"))
         resolved = yaml.safe_load((results / "config.yaml").read_text(encoding="utf-8"))
         assert resolved["scale"] == "smoke"
 
@@ -274,5 +284,5 @@ class TestTheWholeStudy:
         table.unlink()
         done = snakemake(copy, "--cores", "2", "--config", "scale=smoke")
         assert done.code == 0, done.text
-        assert planned(done.text) == {"make_table": 1, "all": 1, "total": 2}
+        assert planned(done.text) == {"make_table": 1, **PDF, "all": 1, "total": 2 + len(PDF)}
         assert table.read_bytes() == before

@@ -25,7 +25,12 @@ The steps in their order (`make reproduce` runs them all):
   mis judge --model MODEL --seed S
   mis score                                   scores.csv
   mis table N, mis figure N                   what the paper shows
+  mis claims                                  what it says, judged
   mis headline, mis compare                   the main numbers; against the reference run
+  mis rejudge, mis agree                      a second judge, and how far the two agree
+  mis notebook NOTEBOOK                       a notebook with its outputs
+  mis paper                                   the reproduction as a PDF
+  mis browser                                 a page to look at samples and answers
 
 \b
 Every step that answers or judges goes on where it was stopped: run the same command again.
@@ -103,6 +108,19 @@ def construct(config: Config = DEFAULT) -> None:
     from mis.miniature.stand_ins import construct as run
 
     run(settings)
+
+
+@app.command()
+def think(config: Config = DEFAULT) -> None:
+    """Write the thoughts of a reasoning model.
+
+    It learns them in front of its answers; one file a training source, under the data root.
+    """
+    settings = _settings(config)
+    from mis.miniature.thoughts import write_thoughts
+
+    for path in write_thoughts(settings):
+        typer.echo(path)
 
 
 @app.command()
@@ -189,24 +207,61 @@ def respond(
     """
     settings = _settings(config, model=model, arm=arm, suite=suite)
     from mis import layout
-    from mis.models import checkpoint_identity
+    from mis.mixtures import ARMS
+    from mis.models import checkpoint_identity, prompting
     from mis.responding import respond as run
     from mis.suites import load_samples
 
     folder = layout.checkpoint(settings, model, seed, arm)
-    identity = f"{checkpoint_identity(folder)} greedy max_new_tokens={settings.evaluation.max_new_tokens}"
+    identity = f"{checkpoint_identity(folder)} greedy max_new_tokens={settings.max_new_tokens_of(model)}"
+    way, prompts = ARMS[arm].asks, settings.evaluation.prompts
+    if way:
+        identity += f" {prompting.identity(way, prompts)}"
     samples = load_samples(settings, settings.evaluation.suites[suite])
     out = layout.responses(settings, model, seed, arm, suite)
     from mis.models.local import LocalModel
 
+    answering = LocalModel(folder, settings, seed, model)
     summary = run(
-        samples, LocalModel(folder, settings, seed, model), out,
+        samples, prompting.asking(way, answering, prompts) if way else answering, out,
         model_name=model, arm=arm, seed=seed, batch_size=settings.evaluation.batch_size, identity=identity,
     )  # fmt: skip
     typer.echo(f"{out}: {summary}")
     if summary.failed and not allow_failures:
         typer.echo("Some responses failed; run the same command again to ask only for those.", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def skills(model: str, seed: Seed, config: Config = DEFAULT) -> None:
+    """Check the skills that ways of asking need.
+
+    On the development split, with the base model: a method whose skill is not above chance is not applicable to it.
+    """
+    settings = _settings(config, model=model)
+    from mis import layout
+    from mis.models.local import LocalModel
+    from mis.skills import measure_skills as run
+
+    folder = layout.checkpoint(settings, model, seed, "base")
+    typer.echo(run(settings, model, seed, LocalModel(folder, settings, seed, model)))
+
+
+@app.command()
+def latency(model: str, seed: Seed, config: Config = DEFAULT) -> None:
+    """Measure how long single answers take on this machine.
+
+    Run it alone: whatever runs beside it is in the numbers.
+    """
+    settings = _settings(config, model=model)
+    from mis import layout
+    from mis.latency import measure_latency as run
+    from mis.models.local import LocalModel
+
+    def load(arm: str) -> LocalModel:
+        return LocalModel(layout.checkpoint(settings, model, seed, arm), settings, seed, model, stored=False)
+
+    typer.echo(run(settings, model, seed, load))
 
 
 @app.command()
@@ -236,6 +291,58 @@ def judge(model: ModelName, seed: Seed, config: Config = DEFAULT) -> None:
             typer.echo(f"{out}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     if not judged:
         raise MisError(f"{model}, seed {seed}: no responses to judge; run `mis respond` first")
+
+
+@app.command()
+def rejudge(
+    model: ModelName,
+    seed: Seed,
+    config: Config = DEFAULT,
+    judge: Annotated[str, typer.Option("--judge", help="Another judge than the run's own: second.")] = "second",
+) -> None:
+    """Judge the open answers once more, by another judge.
+
+    Writes R/rejudged/JUDGE/ and leaves the verdicts alone; `mis agree` compares the two.
+    """
+    settings = _settings(config, model=model)
+    if judge != "second":
+        raise MisError(f"no judge {judge!r} to judge again; there is: second")
+    from mis import layout
+    from mis.judges import judge_responses, open_responses
+    from mis.judges.second import SecondJudge
+    from mis.suites import load_samples
+
+    second = SecondJudge(layout.truth(settings))
+    judged = 0
+    for suite, benchmarks in settings.evaluation.suites.items():
+        samples = load_samples(settings, benchmarks)
+        for arm in settings.arms_of(model):
+            source = layout.responses(settings, model, seed, arm, suite)
+            if not source.exists():
+                typer.echo(f"{source}: not there; {arm} is left out", err=True)
+                continue
+            out = layout.rejudged(settings, judge, model, seed, arm, suite)
+            counts = judge_responses(samples, open_responses(source), second, out, name=judge)
+            judged += 1
+            typer.echo(f"{out}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
+    if not judged:
+        raise MisError(f"{model}, seed {seed}: no responses to judge; run `mis respond` first")
+
+
+@app.command()
+def agree(
+    config: Config = DEFAULT,
+    judge: Annotated[str, typer.Option("--judge", help="The judge of `mis rejudge`.")] = "second",
+) -> None:
+    """Compare the verdicts with another judge's.
+
+    Writes agreement.csv, agreement.md and disagreements.csv.
+    """
+    settings = _settings(config)
+    from mis.judges.agreement import agree as run
+
+    for path in run(settings, judge):
+        typer.echo(path)
 
 
 @app.command()
@@ -308,12 +415,69 @@ def compare(config: Config = DEFAULT) -> None:
 
 
 @app.command()
+def claims(config: Config = DEFAULT) -> None:
+    """Judge every claim: on the paper's own numbers, and in the run.
+
+    Writes claims and, of a run, shape (does the order of the arms agree?) as CSV, Markdown and LaTeX.
+    """
+    settings = _settings(config)
+    from mis.report.claims import write_claims
+
+    for path in write_claims(settings):
+        typer.echo(path)
+
+
+@app.command()
 def headline(config: Config = DEFAULT) -> None:
     """Print the main numbers and where the rest is."""
     settings = _settings(config)
     from mis.report.headline import headline as run
 
     typer.echo(run(settings))
+
+
+@app.command()
+def browser(config: Config = DEFAULT) -> None:
+    """Write the page to look at samples.
+
+    Pictures, answers and verdicts of every arm; opens without a server: R/browser/index.html.
+    """
+    settings = _settings(config)
+    from mis.report.browser import write_browser
+
+    typer.echo(write_browser(settings))
+
+
+@app.command()
+def paper(
+    tables: Annotated[str, typer.Option("--tables", help="The tables that were made, like 1,4,S1.")],
+    figures: Annotated[str, typer.Option("--figures", help="The figures that were made, like 4,S1.")],
+    config: Config = DEFAULT,
+) -> None:
+    """Build the reproduction as a PDF.
+
+    Needs LaTeX (latexmk). Every number of its prose comes from the run.
+    """
+    settings = _settings(config)
+    from mis.report.paper import build_paper
+
+    typer.echo(build_paper(settings, tables.split(","), figures.split(",")))
+
+
+@app.command()
+def notebook(
+    path: Annotated[Path, typer.Argument(metavar="NOTEBOOK", help="A file of notebooks/.")],
+    config: Config = DEFAULT,
+) -> None:
+    """Run a notebook on a finished run.
+
+    Writes it with its outputs, and as a page, to R/notebooks/. `MIS_CONFIG=R/config.yaml jupyter lab` opens it by hand.
+    """
+    settings = _settings(config)
+    from mis.report.execute import execute
+
+    for written in execute(path, config, settings.paths.results / "notebooks"):
+        typer.echo(written)
 
 
 @app.command()

@@ -42,6 +42,21 @@ def verdicts(settings: Settings, model: str, seed: int, arm: str, suite: str) ->
     return settings.paths.results / "verdicts" / model / f"seed{seed}" / arm / f"{suite}.jsonl"
 
 
+def skills(settings: Settings, model: str, seed: int) -> Path:
+    """Whether the base has the skills that each way of asking needs, measured on the development split."""
+    return settings.paths.results / "skills" / f"{model}_seed{seed}.csv"
+
+
+def latency(settings: Settings, model: str, seed: int) -> Path:
+    """Seconds and tokens of single answers, one row an arm and sample."""
+    return settings.paths.results / "latency" / f"{model}_seed{seed}.csv"
+
+
+def rejudged(settings: Settings, judge: str, model: str, seed: int, arm: str, suite: str) -> Path:
+    """`R/rejudged/<judge>/...`: what another judge than the run's own made of the same responses."""
+    return settings.paths.results / "rejudged" / judge / model / f"seed{seed}" / arm / f"{suite}.jsonl"
+
+
 def truth(settings: Settings) -> Path:
     """The folder of the miniature's ground truth, a file a dataset, one row a sample; absent at the paper's scale."""
     return settings.paths.data / "truth"

@@ -79,7 +79,7 @@ def respond(
                     attempts = []
                     for sample, answer in zip(missing, answers, strict=True):
                         response = _response(
-                            sample, model_name, arm, seed, answer.text, answer.finish_reason, answer.error
+                            sample, model_name, arm, seed, answer.text, answer.finish_reason, answer.error, answer.trace
                         )
                         ok = answer.finish_reason != "failed"
                         attempts.append(Attempt(requests[response.key], ok, to_row(response)))
@@ -90,8 +90,8 @@ def respond(
     return Summary(len(rows), asked, dict(Counter(row["finish_reason"] for row in rows)), time.monotonic() - start)
 
 
-def _response(sample: Sample, model: str, arm: str, seed: int, text: str = "", *finish: str) -> Response:
-    return Response(sample.benchmark, sample.split, sample.id, model, arm, seed, text, *finish)
+def _response(sample: Sample, model: str, arm: str, seed: int, text: str = "", *rest) -> Response:
+    return Response(sample.benchmark, sample.split, sample.id, model, arm, seed, text, *rest)
 
 
 def _request(sample: Sample, identity: str) -> str:

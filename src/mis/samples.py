@@ -55,8 +55,21 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One request of a method that makes several (`models.prompting`): its text, how many pictures, what came back."""
+
+    asked: str
+    images: int
+    answered: str
+
+
+@dataclass(frozen=True)
 class Response:
-    """What a model said. `finish_reason` is stop, length, filtered or failed; `error` says why it failed."""
+    """What a model said. `finish_reason` is stop, length, filtered or failed; `error` says why it failed.
+
+    `text` is what a user would see, and all that a judge reads. `trace` holds the turns that led to it where the arm
+    is a way of asking; it is left out of the row elsewhere.
+    """
 
     benchmark: str
     split: str
@@ -67,6 +80,7 @@ class Response:
     text: str
     finish_reason: str = "stop"
     error: str = ""
+    trace: tuple[Turn, ...] = ()
 
     @property
     def key(self) -> str:
@@ -95,4 +109,6 @@ class Verdict:
 def to_row(record: Response | Verdict | Example) -> dict:
     """A record as a JSON object; responses and verdicts carry their `key` first."""
     row = dataclasses.asdict(record)
+    if not row.get("trace", True):
+        del row["trace"]
     return {"key": record.key, **row} if isinstance(record, (Response, Verdict)) else row

@@ -19,7 +19,7 @@ from mis.benchmarks import BENCHMARKS, BY_ID, GENERAL, Benchmark
 from mis.errors import MisError
 from mis.samples import Sample, Verdict
 from mis.settings import Settings
-from mis.statistics import Estimate, hierarchical_bootstrap, mean_of_proportions, wilson
+from mis.statistics import Estimate, above_chance, hierarchical_bootstrap, mean_of_proportions, wilson
 from mis.store import read_jsonl, write_csv_atomic
 from mis.suites import load_samples
 from mis.taxonomy import (
@@ -88,7 +88,11 @@ def score(settings: Settings) -> Path:
     rows = score_outcomes(
         outcomes, groups, settings.scale, settings.report.confidence, settings.report.bootstrap_samples
     )
+    notes = not_applicable(settings)
+    for row in rows:
+        row["note"] = notes.get((row["model"], row["method"], row["seed"]), "")
     rows += general_data_shares(layout.datasheet(settings), settings.scale, outcomes)
+    rows += latencies(settings)
     path = layout.scores(settings)
     write_csv_atomic(path, rows, COLUMNS)
     return path
@@ -284,6 +288,85 @@ def general_data_shares(datasheet: Path, artifact: str, outcomes: Outcomes) -> l
         for general, total in [counts.get(arm, (0, 0))]
         if total
     ]
+
+
+def not_applicable(settings: Settings) -> dict[tuple[str, str, int | str], str]:
+    """(model, method, seed) -> why the rates of a way of asking say nothing about it: a skill that it needs is missing.
+
+    A skill counts where the lower end of its interval lies above chance (`mis.skills`); for the seed "all" the seeds'
+    answers are taken together. The part before the colon is what a table shows in the place of a number.
+    """
+    confidence = settings.report.confidence
+    notes: dict[tuple[str, str, int | str], str] = {}
+    for model in settings.models:
+        checks: dict[tuple[str, str], list[tuple[int | str, int, int, float]]] = {}
+        for seed in settings.seeds_of(model):
+            for row in _csv_rows(layout.skills(settings, model, seed), "mis skills"):
+                checks.setdefault((row["method"], row["skill"]), []).append(
+                    (seed, int(row["correct"]), int(row["n"]), float(row["chance"]))
+                )
+        for (method, skill), measured in checks.items():
+            pooled = (POOLED, sum(row[1] for row in measured), sum(row[2] for row in measured), measured[0][3])
+            for seed, correct, n, chance in [*measured, pooled]:
+                if not above_chance(correct, n, chance / 100, confidence):
+                    share = f"skill {100 * correct / n:.0f} %" if n else "skill not shown"
+                    notes.setdefault(
+                        (model, method, seed),
+                        f"n/a ({share}): {skill}, {correct} of {n} on the development split, chance {chance:.2g} %",
+                    )
+    return notes
+
+
+def latencies(settings: Settings) -> list[dict]:
+    """Table 10: mean seconds a sample, and mean tokens a second, with a bootstrap interval over (seeds and) samples.
+
+    `n` counts samples; `failures` those without an answer, which are left out of both means.
+    """
+    measured: dict[tuple[str, ...], dict[int, dict[str, tuple[float, int]]]] = {}
+    failed: dict[tuple[str, ...], int] = {}
+    for model in settings.models:
+        for seed in settings.seeds_of(model):
+            for row in _csv_rows(layout.latency(settings, model, seed), "mis latency"):
+                key = (model, row["method"], row["benchmark"], row["split"])
+                if row["finish_reason"] == "failed":
+                    failed[key] = failed.get(key, 0) + 1
+                else:
+                    seconds, tokens = float(row["seconds"]), int(row["tokens"])
+                    measured.setdefault(key, {}).setdefault(seed, {})[row["sample_id"]] = seconds, tokens
+    confidence, replicates = settings.report.confidence, settings.report.bootstrap_samples
+    rows = []
+    for key, seeds in measured.items():
+        common = set.intersection(*(set(samples) for samples in seeds.values()))
+        if not common:
+            continue
+        times = np.array([[samples[id] for id in sorted(common)] for samples in seeds.values()])
+        seconds, tokens = times[..., 0], times[..., 1]
+        cell = dict(zip(("model", "method", "benchmark", "split"), key, strict=True))
+        cell |= {"artifact": settings.scale, "note": "wall clock of the machine of this run, one question at a time"}
+        kinds = [("latency_s", "seconds", "lower", seconds)]
+        if tokens.all():  # 0: the model does not say how many
+            kinds.append(("tokens_per_s", "tokens_per_second", "higher", tokens / seconds))
+        for metric, unit, direction, matrix in kinds:
+            cell |= {"metric": metric, "unit": unit, "direction": direction}
+            parts = [(seed, matrix[[i]]) for i, seed in enumerate(seeds)]
+            for seed, part in [*parts, (POOLED, matrix)]:
+                estimate = hierarchical_bootstrap(part, confidence=confidence, replicates=replicates)
+                value, low, high = (round(bound, 6) for bound in estimate)
+                count = {"n": part.size, "failures": failed.get(key, 0) if seed == POOLED else 0}
+                rows.append(cell | count | {"seed": seed, "value": value, "low": low, "high": high})
+    return rows
+
+
+def _csv_rows(path: Path, command: str) -> list[dict[str, str]]:
+    """The rows of a file that `command` writes; none where it was not run."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for line, row in enumerate(rows, start=2):
+        if None in row or None in row.values():
+            raise MisError(f"{path}, line {line}: not a whole row; remove the file and run `{command}` again")
+    return rows
 
 
 def _taught(settings: Settings) -> dict[str, bool]:

@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mis.errors import MisError
 
@@ -126,10 +127,73 @@ class Training(Section):
     arms: dict[str, ArmTraining]
 
 
+def _with(*places: str) -> AfterValidator:
+    """A text may hold these places in braces; they are filled with what the sample asks or the model has said."""
+
+    def check(text: str) -> str:
+        try:
+            found = {name for _, name, _, _ in Formatter().parse(text) if name is not None}
+        except ValueError as error:
+            raise ValueError(f"braces that do not match ({error}); write {{{{ for a brace itself") from None
+        if wrong := sorted(found - set(places)):
+            known = ", ".join(f"{{{place}}}" for place in places) or "none"
+            raise ValueError(f"unknown place {{{wrong[0]}}}; known here: {known}")
+        return text
+
+    return AfterValidator(check)
+
+
+class VanillaCoT(Section):
+    answer: Annotated[str, _with("question")] = Field(description="The question and the request to think in steps.")
+
+
+class CustomizedCoT(Section):
+    describe_one: Annotated[str, _with("question")] = Field(description="First turn, for a sample with one picture.")
+    describe_several: Annotated[str, _with("question")] = Field(description="First turn, for more than one picture.")
+    answer: Annotated[str, _with("question", "description")] = Field(description="The question after what was seen.")
+
+
+class CustomizedSafetyCoT(Section):
+    judge: Annotated[str, _with("question")] = Field(description="First turn: is this input safe?")
+    unsafe: str = Field(description="A judgement that begins with this word says no.")
+    rule: Annotated[str, _with("question")] = Field(description="Second turn, only where it is not: the safety rule.")
+    answer: Annotated[str, _with("question", "rule")] = Field(description="The question after the rule.")
+
+
+class Ecso(Section):
+    judge: Annotated[str, _with("question", "answer")] = Field(description="Second turn: is that answer harmful?")
+    judge_sees_images: bool = Field(description="Are the sample's pictures shown with the second turn?")
+    unsafe: str = Field(description="A judgement that begins with this word says yes.")
+    describe_one: Annotated[str, _with("question")] = Field(description="Third turn, for a sample with one picture.")
+    describe_several: Annotated[str, _with("question")] = Field(description="Third turn, for more than one picture.")
+    answer: Annotated[str, _with("question", "description")] = Field(
+        description="Last turn, without pictures: the question after what was seen."
+    )
+
+
+class Prompts(Section):
+    """The words of the prompt-only methods (Table 15) and of ECSO (Table 16), in the language of the models."""
+
+    vanilla_cot: VanillaCoT
+    customized_cot: CustomizedCoT
+    customized_safety_cot: CustomizedSafetyCoT
+    ecso: Ecso
+
+
+class Latency(Section):
+    """What Table 10 measures: single questions, one after the other, the vision tower included."""
+
+    samples: Positive = Field(description="Of each of the table's benchmarks.")
+    warm_up: Positive = Field(description="Questions of each benchmark before the clock counts.")
+    arms: list[str]
+
+
 class Evaluation(Section):
     max_new_tokens: Positive
     batch_size: Positive
     threads: Positive
+    prompts: Prompts | None = Field(default=None, description="Needed where an arm is a way of asking.")
+    latency: Latency | None = Field(default=None, description="Absent: no time is measured.")
     suites: dict[str, list[str]] = Field(description="Benchmarks that one job answers; the name is the file's.")
 
 
@@ -169,6 +233,9 @@ class Settings(Section):
         own = self.models[model].seeds
         return [seed for seed in self.seeds if own is None or seed in own]
 
+    def max_new_tokens_of(self, model: str) -> int:
+        return self.models[model].max_new_tokens or self.evaluation.max_new_tokens
+
     def all_arms(self) -> list[str]:
         """The arms that any model has, each once."""
         return list(dict.fromkeys(arm for model in self.models for arm in self.arms_of(model)))
@@ -191,14 +258,17 @@ class Settings(Section):
         from mis.benchmarks import BY_ID
         from mis.mixtures import ARMS
 
-        lists = {"arms": self.arms, "optional_arms": self.optional_arms}
+        timed = self.evaluation.latency.arms if self.evaluation.latency else []
+        lists = {"arms": self.arms, "optional_arms": self.optional_arms, "evaluation.latency.arms": timed}
         lists |= {f"models.{name}.arms": model.arms or [] for name, model in self.models.items()}
         for where, arms in lists.items():
             for arm in arms:
                 if arm not in ARMS:
                     raise ValueError(f"{where}: unknown arm {arm!r}; known: {', '.join(ARMS)}")
-                if ARMS[arm].trained and arm not in self.training.arms:
+                if ARMS[arm].trained and not ARMS[arm].from_scratch and arm not in self.training.arms:
                     raise ValueError(f"training.arms: no hyper-parameters for {arm!r}")
+                if ARMS[arm].asks and self.evaluation.prompts is None:
+                    raise ValueError(f"evaluation.prompts: no texts for {arm!r}, which is a way of asking")
         seen: dict[str, str] = {}
         for suite, names in self.evaluation.suites.items():
             for name in names:

@@ -41,6 +41,11 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(rate, centre - half if successes else 0.0, centre + half if successes < n else 1.0)
 
 
+def above_chance(successes: int, n: int, chance: float, confidence: float = 0.95) -> bool:
+    """Does Wilson's interval lie above `chance` (a fraction)? False where nothing was measured."""
+    return n > 0 and wilson(successes, n, confidence).low > chance
+
+
 def mean_of_proportions(counts: Sequence[tuple[int, int]], confidence: float = 0.95) -> Estimate:
     """Unweighted mean of independent proportions, each (successes, n), with a normal approximation of its interval.
 
@@ -85,3 +90,24 @@ def _draws(size: int, replicates: int, seed: int, stream: int) -> np.ndarray:
     """How often each of `size` things was drawn: shape (replicates, size), rows sum to `size`."""
     rng = np.random.default_rng([seed, stream, size])
     return rng.multinomial(size, np.full(size, 1 / size), size=replicates).astype(np.float32)
+
+
+def cluster_bootstrap(
+    hits: np.ndarray, totals: np.ndarray, confidence: float = 0.95, replicates: int = 2000, seed: int = 0
+) -> Estimate:
+    """The rate `hits.sum() / totals.sum()`, with a percentile interval that draws whole clusters with replacement.
+
+    `hits` and `totals` of shape (clusters,) count what belongs together: all answers to one question, say. Where the
+    rate is 0 or 1 resampling cannot move; Wilson's interval over the number of clusters stands in.
+    """
+    value = float(hits.sum() / totals.sum())
+    if value in (0.0, 1.0):
+        return wilson(round(value) * len(hits), len(hits), confidence)
+    rng = np.random.default_rng([seed, len(hits)])
+    rates = np.empty(replicates)
+    for replicate in range(replicates):
+        drawn = rng.integers(len(hits), size=len(hits))
+        rates[replicate] = hits[drawn].sum() / totals[drawn].sum()
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(rates, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high))

@@ -1,33 +1,77 @@
 # What can be drawn, from what, and what is drawn by default.
+import re
 from os.path import relpath
 
+import yaml
+
+from mis.report import cases, latex, names
+from mis.report.reported import Reported, read_analogues
+
 TABLES = [*map(str, range(1, 20)), "S1", "S2"]
-FIGURES = ["4", "5", "7", "9", "S1"]
+FIGURES = [*map(str, range(1, 17)), "S1", "S2"]
 # Tables that show the data or the settings; the others show scores, if there is a model to be scored.
 FROM_CONSTRUCTION = {"3"}
 FROM_MIXTURES = {"7"}
 FROM_PAPER = {"18", "19"}
+# Figures that show the data or single answers; the others show scores.
+FIGURES_FROM_CONSTRUCTION = {"2", "3", "7", "8"}
+# Tables that any run draws; another is drawn if the run has a number to put beside the paper's.
+ALWAYS = {"3", "7", "S1", "S2"}
+OF_TIMES = "10"
+paper, analogues = Reported(ROOT), read_analogues(ROOT)
+
+
+def reproduced(number):
+    """Does a row of this table of scores belong to a model and an arm of the run?"""
+    beside = {(analogues.reported_model(model), arm) for model in MODELS for arm in table_arms(number, model)}
+    return bool(beside & set(paper.rows(f"table{number}"))) and number not in FROM_PAPER
+
+
+def table_arms(number, model):
+    return timed(model) if number == OF_TIMES else settings.arms_of(model)
+
+
 if MODELS:
-    COVERED_TABLES, COVERED_FIGURES = ["1", "2", "3", "4", "5", "6", "7", "11", "12", "S1", "S2"], FIGURES
+    COVERED_TABLES, COVERED_FIGURES = [number for number in TABLES if number in ALWAYS or reproduced(number)], FIGURES
 else:
     COVERED_TABLES, COVERED_FIGURES = TABLES[:19], ["4", "5", "7"]
 
 HEADLINE = f"{RESULTS}/headline.md"
+HEADLINE_PAGE = f"{RESULTS}/headline.html"
+CLAIMS_PAGE = f"{RESULTS}/claims.html"
+# The claims' verdicts; of a run also whether its arms stand in the paper's order.
+CLAIMS = [
+    f"{RESULTS}/{name}.{format}"
+    for name in ["claims", *(["shape"] if MODELS else [])]
+    for format in ("csv", "md", "tex")
+]
+BROWSER = f"{RESULTS}/browser"
+# The PDF. Where LaTeX is missing all else is made, and the end of the run says so.
+REPRODUCTION = f"{RESULTS}/reproduction.pdf"
+PROSE = sorted(relpath(path) for path in (ROOT / "paper").glob("**/*") if path.suffix in {".tex", ".bib"})
+AUDIT = sorted(relpath(path) for path in (ROOT / "tests" / "audit" / "second").iterdir())
+if not MODELS or settings.world is None:
+    NO_PDF = "the PDF reports a run of the miniature, and this is none"
+else:
+    NO_PDF = "" if latex.installed() else latex.INSTALL
+# What two judges agree on, and the notebooks. The second judge knows the miniature only.
+AGREEMENT = [f"{RESULTS}/{name}" for name in ("agreement.csv", "agreement.md", "disagreements.csv")]
+NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) if settings.world is not None else []
 COMPARISON = [f"{RESULTS}/comparison.csv", f"{RESULTS}/comparison.md"]
 REFERENCE = relpath(ROOT / "results" / "reference" / settings.scale / "scores.csv")
 PAPER = sorted(relpath(path) for path in ROOT.glob("data/**/*") if path.suffix in {".csv", ".yaml"})
 
 
-def table_files(number):
-    return [f"{RESULTS}/tables/table{number}.{format}" for format in ("csv", "md", "tex")]
+def table_files(number, *formats):
+    return [f"{RESULTS}/tables/table{number}.{format}" for format in formats or ("csv", "md", "tex", "html")]
 
 
-def figure_files(number):
-    return [f"{settings.paths.figures}/figure{number}.{format}" for format in ("pdf", "png")]
+def figure_files(number, *formats):
+    return [f"{settings.paths.figures}/figure{number}.{format}" for format in formats or ("pdf", "png")]
 
 
 def sources_of(wildcards):
-    """What a table or figure is drawn from, besides the paper's own numbers."""
+    """What a table is drawn from, besides the paper's own numbers."""
     if not MODELS or wildcards.number in FROM_PAPER:
         return []
     if wildcards.number in FROM_CONSTRUCTION:
@@ -37,14 +81,77 @@ def sources_of(wildcards):
     return SCORES
 
 
+def figure_sources_of(wildcards):
+    """What a figure is drawn from, besides the paper's own numbers."""
+    if not MODELS:
+        return []
+    if wildcards.number in FIGURES_FROM_CONSTRUCTION:
+        return rules.construct_mis.output
+    if wildcards.number in cases.CASES:
+        return [str(path) for path in cases.files(settings, wildcards.number)]
+    return [SCORES, DATASHEET]
+
+
+def notebook_files(name):
+    return [f"{RESULTS}/notebooks/{name}.{format}" for format in ("ipynb", "html")]
+
+
+def reproduction(wildcards):
+    """The PDF, or why there can be none."""
+    if NO_PDF:
+        raise WorkflowError(f"scale {settings.scale}: {NO_PDF}")
+    return REPRODUCTION
+
+
 def refuse(wildcards):
     known = [*(f"table{number}" for number in TABLES), *(f"figure{number}" for number in FIGURES)]
     raise WorkflowError(f"unknown target {wildcards.artifact!r}; known: {', '.join(known)}")
 
 
+def table_labels(wildcards, output):
+    """What the report's list says of a table, from the head of its Markdown: "## Table 4: ASR on ..."."""
+    with open(output[1], encoding="utf-8") as file:
+        return {"No.": wildcards.number.zfill(2), "Shows": file.readline().partition(": ")[2].strip().rstrip(".")}
+
+
+def figure_labels(wildcards):
+    if wildcards.number in cases.CASES:
+        shows = cases.CASES[wildcards.number].title
+    else:
+        from mis.report.figures import FIGURES  # late: it imports Matplotlib, and only the report asks
+
+        shows = FIGURES[wildcards.number].__doc__.strip().splitlines()[0].replace("`", "")
+    return {"No.": wildcards.number.zfill(2), "Shows": shows.rstrip(".")}
+
+
+def description():
+    """What the pages of workflow/report/ say of the run, escaped for reStructuredText."""
+
+    def escaped(text):
+        return re.sub(r"([^\w\s])", r"\\\1", text)
+
+    return {
+        "scale": escaped(settings.scale),
+        "world": (
+            "a made-up world of drawings" if settings.world else "public datasets" if MODELS else "the paper alone"
+        ),
+        "seeds": ", ".join(map(str, settings.seeds)),
+        "models": [
+            (escaped(names.model(model)), escaped(", ".join(map(names.method, settings.arms_of(model)))))
+            for model in MODELS
+        ],
+        "configuration": yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    }
+
+
+config["description"] = description()
+
 COVERED = [
+    *CLAIMS,
     *(file for number in COVERED_TABLES for file in table_files(number)),
     *(file for number in COVERED_FIGURES for file in figure_files(number)),
-    *([SCORES, HEADLINE] if MODELS else []),
+    *([SCORES, HEADLINE, BROWSER] if MODELS else []),
+    *(file for name in NOTEBOOKS for file in notebook_files(name)),
     *(COMPARISON if MODELS and Path(REFERENCE).is_file() else []),
+    *([] if NO_PDF else [REPRODUCTION]),
 ]

@@ -39,7 +39,11 @@ BASE = str(layout.checkpoint(settings, "{model}", "{seed}", "base") / "model.saf
 FEATURES = str(layout.features(settings, "{model}", "{seed}") / "index.json")
 RESPONSES = str(layout.responses(settings, "{model}", "{seed}", "{arm}", "{suite}"))
 VERDICTS = str(layout.verdicts(settings, "{model}", "{seed}", "{arm}", "{suite}"))
+REJUDGED = str(layout.rejudged(settings, "second", "{model}", "{seed}", "{arm}", "{suite}"))
+SKILLS = str(layout.skills(settings, "{model}", "{seed}"))
+TIMES = str(layout.latency(settings, "{model}", "{seed}"))
 DATASHEET = str(layout.datasheet(settings))
+THOUGHTS = [f"{DATA}/thoughts/{source}.jsonl" for source in ("general", "saferlhf", "vlguard")]
 SCORES = str(layout.scores(settings))
 
 
@@ -77,10 +81,46 @@ def of_all_models(pattern):
     ]
 
 
+def asks(model):
+    return [arm for arm in settings.arms_of(model) if DECLARED[arm].asks]
+
+
+def timed(model):
+    """The arms that are timed: the configuration's, if the model has all of them; one alone compares with nothing."""
+    plan = settings.evaluation.latency
+    return plan.arms if plan and set(plan.arms) <= set(settings.arms_of(model)) else []
+
+
+def measurements():
+    """What is scored besides verdicts: skills of the models that are asked in a way, times of those that are timed."""
+    return [
+        pattern.format(model=model, seed=seed)
+        for pattern, wanted in ((SKILLS, asks), (TIMES, timed))
+        for model in MODELS
+        if wanted(model)
+        for seed in settings.seeds_of(model)
+    ]
+
+
+def timed_checkpoints(wildcards):
+    return expand(CHECKPOINT, model=wildcards.model, seed=wildcards.seed, arm=timed(wildcards.model))
+
+
+def answering(wildcards):
+    """What of the settings decides an arm's answers: the words of a way of asking only where it is one."""
+    shared = {"suites": None, "prompts": None, "latency": None}
+    way, prompts = DECLARED[wildcards.arm].asks, settings.evaluation.prompts
+    return values(settings.evaluation) | shared | ({"prompts": values(getattr(prompts, way))} if way else {})
+
+
 def weights(wildcards):
     """The checkpoint that answers for an arm: its own, or the base's where the arm is a way of asking."""
     folder = layout.checkpoint(settings, wildcards.model, wildcards.seed, wildcards.arm)
     return str(folder / "model.safetensors")
+
+
+def thoughts(wildcards):
+    return THOUGHTS if settings.models[wildcards.model].thinks else []
 
 
 def arm_threads(wildcards):

@@ -48,6 +48,30 @@ rule construct_mis:
         "python -m mis construct --config {params.config} 2>&1 | tee {log}"
 
 
+rule write_thoughts:
+    input:
+        rules.write_world.output,
+    output:
+        THOUGHTS,
+    log:
+        f"{LOGS}/write_thoughts.log",
+    benchmark:
+        f"{BENCHMARKS}/write_thoughts.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        library=library("mis.miniature.thoughts"),
+    message:
+        "Writing thoughts for a reasoning model"
+    shell:
+        "python -m mis think --config {params.config} 2>&1 | tee {log}"
+
+
 rule mix_arms:
     input:
         rules.construct_mis.output,

@@ -5,6 +5,7 @@
 rule pretrain_base:
     input:
         rules.construct_mis.output,
+        thoughts,
     output:
         BASE,
     log:
@@ -57,6 +58,7 @@ rule train_arm:
         base=BASE,
         features=FEATURES,
         mixture=f"{BUILD}/mixtures/{{arm}}.jsonl",
+        thoughts=thoughts,
     output:
         CHECKPOINT,
     log:
@@ -74,7 +76,7 @@ rule train_arm:
     params:
         config=CONFIG,
         training=values(settings.training) | {"arms": None},
-        arm=lambda wildcards: values(settings.training.arms[wildcards.arm]),
+        arm=lambda wildcards: values(settings.training.arms.get(wildcards.arm)),
         library=library("mis.training.train"),
     message:
         "Fine-tuning {wildcards.arm} on {wildcards.model}, seed {wildcards.seed}"

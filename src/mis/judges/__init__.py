@@ -6,6 +6,7 @@ or was filtered or cut off is an outcome of its own, and a multiple-choice answe
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
@@ -40,6 +41,11 @@ def read_responses(path: Path) -> list[Response]:
         except TypeError as error:
             raise MisError(f"{path}, line {line}: not a response ({error}); run `mis respond` again") from None
     return responses
+
+
+def open_responses(path: Path) -> list[Response]:
+    """The responses of a published file to open questions: those that a judge sees."""
+    return [response for response in read_responses(path) if BY_ID[_benchmark(response)].task != "choice"]
 
 
 def judge_responses(
@@ -96,6 +102,7 @@ def _outcome(sample: Sample, response: Response, judge: Judge) -> tuple[str, str
     if response.finish_reason == "filtered":
         return FILTERED, response.error
     cut_off = response.finish_reason == "length"
+    response = dataclasses.replace(response, text=without_thought(response.text))
     if cut_off and not getattr(judge, "judges_truncated", False):
         return TRUNCATED, "ran into the token limit"
     if BY_ID[_benchmark(sample)].task == "choice":
@@ -104,7 +111,12 @@ def _outcome(sample: Sample, response: Response, judge: Judge) -> tuple[str, str
     return outcome or (TRUNCATED if cut_off else UNPARSABLE), reason
 
 
-def _benchmark(sample: Sample) -> str:
+def without_thought(text: str) -> str:
+    """What a reasoning model says after its thought; all of it where no thought ends."""
+    return text.rpartition("</think>")[2].strip()
+
+
+def _benchmark(sample: Sample | Response) -> str:
     return f"{sample.benchmark}/{sample.split}" if sample.split else sample.benchmark
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mis.errors import MisError
-from mis.samples import Sample
+from mis.samples import Sample, Turn
 
 CHECKPOINT_FILES = (
     "*.safetensors", "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
@@ -20,11 +20,16 @@ CHECKPOINT_FILES = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back for one sample. `finish_reason` is stop, length, filtered or failed; `error` says why."""
+    """What came back for one sample. `finish_reason` is stop, length, filtered or failed; `error` says why.
+
+    `tokens` counts what was generated, the end token included (0: unknown); `trace` are the turns of a way of asking.
+    """
 
     text: str
     finish_reason: str = "stop"
     error: str = ""
+    tokens: int = 0
+    trace: tuple[Turn, ...] = ()
 
 
 class AnsweringModel(Protocol):

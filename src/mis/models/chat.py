@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mis.models.families import family_of
+
 
 def prompt_texts(processor, prompts: Sequence[str], image_counts: Sequence[int]) -> list[str]:
     """The chat template around user turns, each picture expanded to its tokens (one tile a picture)."""
-    picture = (
-        f"{processor.start_image_token}{processor.image_token * processor.image_seq_length}{processor.end_image_token}"
-    )
+    picture = family_of(processor).picture_text(processor)
     texts = []
     for prompt, count in zip(prompts, image_counts, strict=True):
         content = [{"type": "image"}] * count + [{"type": "text", "text": prompt}]

@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-import mis.models.processing  # noqa: F401  (registers the processor)
 from mis.errors import MisError
+from mis.models.families import family_of  # its modules register the processors
 
 
 def load_checkpoint(folder: Path):
@@ -45,9 +45,11 @@ def check_fit(model, processor, folder: Path) -> None:
             f"{folder}: the tokenizer knows {len(tokenizer)} tokens, the model {vocabulary}: they are not of one "
             "checkpoint; copy the processor's files from where the weights came from"
         )
-    if (config.image_token_id, config.image_seq_length) != (processor.image_token_id, processor.image_seq_length):
+    family = family_of(processor)
+    expected, written = family.expected_tokens(config, processor), family.image_tokens(processor)
+    if (config.image_token_id, expected) != (processor.image_token_id, written):
         raise MisError(
-            f"{folder}: the model expects {config.image_seq_length} image tokens of id {config.image_token_id}, the "
-            f"processor writes {processor.image_seq_length} of id {processor.image_token_id}: they are not of one "
+            f"{folder}: the model expects {expected} image tokens of id {config.image_token_id}, the "
+            f"processor writes {written} of id {processor.image_token_id}: they are not of one "
             "checkpoint; copy the processor's files from where the weights came from"
         )

@@ -1,8 +1,8 @@
 """The frozen vision tower's output, computed once a picture and shared by all arms and benchmarks.
 
 Safety fine-tuning never updates the vision tower, so what it says about a picture is the same for every arm and epoch.
-A :class:`FeatureStore` keeps those outputs on disk; :class:`FeatureTower` stands in for the tower and passes them
-through, so that everything behind it (pixel shuffle, projector, language model) runs unchanged.
+A :class:`FeatureStore` keeps those outputs on disk; `Family.take_tower` puts a stand-in where the tower was, which
+passes them through, so that everything behind it (projector, language model) runs unchanged.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from mis.errors import MisError
+from mis.models.families import family_of
 from mis.store import replacing, write_text_atomic
 
 BATCH = 256
 
 
 def load_pixels(processor, paths: Sequence[Path]) -> torch.Tensor:
-    """Pictures as the model's `pixel_values`: (pictures, 3, side, side) float32, normalised, one tile each."""
+    """Normalised pictures, one tile each: (pictures, 3, side, side) float32; see `Family.pixel_values`."""
     images = []
     for path in paths:
         try:
@@ -34,21 +34,14 @@ def load_pixels(processor, paths: Sequence[Path]) -> torch.Tensor:
                 images.append(image.convert("RGB"))
         except (OSError, ValueError) as error:
             raise MisError(f"{path}: picture cannot be read ({error}); make or fetch its dataset again") from None
-    settings = processor.image_processor
-    side = settings.size["height"]
-    if not settings.crop_to_patches and all(image.size == (side, side) for image in images):
+    settings, family = processor.image_processor, family_of(processor)
+    side, images = family.image_size(processor), family.fit(processor, images)
+    if not getattr(settings, "crop_to_patches", False) and all(image.size == (side, side) for image in images):
         # The processor's own arithmetic (rescale, normalise) on a whole batch at once; a test holds the two equal.
         stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2).float()
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (settings.image_mean, settings.image_std))
         return (stacked * settings.rescale_factor - mean) / std
     return settings(images, return_tensors="pt")["pixel_values"]
-
-
-class FeatureTower(nn.Module):
-    """In the place of a vision tower: its input already is the tower's output, (tiles, tokens, width)."""
-
-    def forward(self, pixel_values: torch.Tensor, **_) -> BaseModelOutputWithPooling:
-        return BaseModelOutputWithPooling(last_hidden_state=pixel_values)
 
 
 def tower_digest(tower: nn.Module) -> str:
@@ -63,6 +56,7 @@ def tower_digest(tower: nn.Module) -> str:
 class FeatureStore:
     """Outputs of one frozen tower by picture: `features.npy` (float16, pictures x tokens x width) and `index.json`.
 
+    `tower` is what `Family.take_tower` gave.
     Pictures are known by path and content stamp (size, time of change), so a picture that was drawn anew is computed
     anew.
     """
@@ -89,7 +83,8 @@ class FeatureStore:
 
     @torch.no_grad()
     def _compute(self, paths: Sequence[Path]) -> np.ndarray:
-        return self.tower(pixel_values=load_pixels(self.processor, paths)).last_hidden_state.half().numpy()
+        pixels = load_pixels(self.processor, paths)
+        return family_of(self.processor).see(self.tower, self.processor, pixels).half().numpy()
 
     def fill(self, paths: Sequence[Path], advance=lambda count: None) -> None:
         """Compute what is missing and write the store; a killed call leaves the old one."""

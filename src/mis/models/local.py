@@ -12,25 +12,31 @@ from mis import layout
 from mis.models import Answer
 from mis.models.chat import prompt_texts
 from mis.models.checkpoint import load_checkpoint
-from mis.models.features import FeatureStore, FeatureTower
+from mis.models.families import family_of
+from mis.models.features import FeatureStore
 from mis.prompts import user_text
 from mis.samples import Sample
 from mis.settings import Settings
 
 
 class LocalModel:
-    """Answers with the checkpoint in `folder`. Decoding is greedy, as in the paper (temperature 0)."""
+    """Answers with the checkpoint in `folder`. Decoding is greedy, as in the paper (temperature 0).
 
-    def __init__(self, folder: Path, settings: Settings, seed: int, model_name: str):
+    The vision tower's outputs come from the store; with `stored=False` the tower looks at every picture when it is
+    asked about, as for a user (`mis.latency`).
+    """
+
+    def __init__(self, folder: Path, settings: Settings, seed: int, model_name: str, *, stored: bool = True):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         torch.set_num_threads(settings.evaluation.threads)
         self.model, self.processor = load_checkpoint(folder)
         self.model.eval()
-        self.max_new_tokens = settings.evaluation.max_new_tokens
-        self.pictures = FeatureStore(
-            layout.features(settings, model_name, seed), self.model.model.vision_tower, self.processor
-        )
-        self.model.model.vision_tower = FeatureTower()
+        self.max_new_tokens = settings.max_new_tokens_of(model_name)
+        self.family = family_of(self.model)
+        tower = self.family.take_tower(self.model)
+        self.pictures = FeatureStore(layout.features(settings, model_name, seed), tower, self.processor)
+        if not stored:
+            self.pictures.rows = {}
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
@@ -41,6 +47,7 @@ class LocalModel:
         paths = [path for sample in samples for path in sample.images]
         if paths:
             inputs["pixel_values"] = self.pictures(paths)
+        inputs |= self.family.batch_inputs(self.processor, inputs["input_ids"], len(paths))
         length = inputs["input_ids"].shape[1]
         # A growing cache is copied whole for every new token, which took three quarters of the time of a small model.
         output = self.model.generate(
@@ -55,5 +62,5 @@ class LocalModel:
             stopped = tokenizer.eos_token_id in row
             tokens = row[: row.index(tokenizer.eos_token_id)] if stopped else row
             text = tokenizer.decode(tokens, skip_special_tokens=True)
-            answers.append(Answer(text, "stop" if stopped else "length"))
+            answers.append(Answer(text, "stop" if stopped else "length", tokens=len(tokens) + stopped))
         return answers

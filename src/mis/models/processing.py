@@ -12,7 +12,6 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoProcessor, InternVLConfig, InternVLProcessor, PreTrainedTokenizerFast
-from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 SPECIAL = {
     "pad_token": "<pad>",
@@ -57,34 +56,27 @@ class InternVLImageProcessor(InternVLProcessor):
 AutoProcessor.register(InternVLConfig, InternVLImageProcessor, exist_ok=True)
 
 
-def word_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are the words given, split at white space, with InternVL's special tokens in front."""
-    special = [*SPECIAL.values(), *IMAGE_TOKENS.values()]
-    vocabulary = [*special, "user", "assistant", *sorted(set(words) - {"user", "assistant"})]
+def word_tokenizer(
+    words: Iterable[str],
+    special: dict[str, str] = SPECIAL,
+    image_tokens: dict[str, str] = IMAGE_TOKENS,
+    roles: tuple[str, ...] = ("user", "assistant"),
+    chat_template: str = CHAT_TEMPLATE,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are the words given, split at white space; special tokens and roles stand in front.
+
+    A family has its own `special` and `image_tokens`, by transformers' names, and its own conversation format; those
+    of InternVL are the default.
+    """
+    vocabulary = [*special.values(), *image_tokens.values(), *roles, *sorted(set(words) - set(roles))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(vocabulary)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        extra_special_tokens=IMAGE_TOKENS,
+        extra_special_tokens=image_tokens,
         clean_up_tokenization_spaces=False,
         padding_side="left",
-        **SPECIAL,
+        **special,
     )
-    fast.chat_template = CHAT_TEMPLATE
+    fast.chat_template = chat_template
     return fast
-
-
-def build_processor(words: Iterable[str], image_size: int, image_seq_length: int) -> InternVLImageProcessor:
-    """The miniature's processor: pictures of `image_size` pixels, `image_seq_length` tokens each."""
-    images = GotOcr2ImageProcessorPil(
-        size={"height": image_size, "width": image_size},
-        crop_to_patches=False,
-        min_patches=1,
-        max_patches=1,
-        image_mean=[0.5, 0.5, 0.5],
-        image_std=[0.5, 0.5, 0.5],
-    )
-    tokenizer = word_tokenizer(words)
-    return InternVLImageProcessor(
-        images, tokenizer, image_seq_length=image_seq_length, chat_template=tokenizer.chat_template
-    )

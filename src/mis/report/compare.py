@@ -91,8 +91,9 @@ def _name(key: tuple[str, ...]) -> str:
 
 def compare_scores(fresh: Path, reference: Path, scale: str) -> Comparison:
     """Compare two `scores.csv`. A reference that is not there gives an empty comparison; a fresh one is an error."""
-    mine = read_rows(fresh, scale)
-    theirs = read_rows(reference, scale) if reference.is_file() else {}
+    # Times are the machine's: they differ wherever a run is repeated.
+    mine = _rates(read_rows(fresh, scale))
+    theirs = _rates(read_rows(reference, scale)) if reference.is_file() else {}
     seeds = {key[-1] for key in mine}
     both = [(key, Difference(key[:-1], cell, theirs[key])) for key, cell in mine.items() if key in theirs]
     return Comparison(
@@ -103,6 +104,10 @@ def compare_scores(fresh: Path, reference: Path, scale: str) -> Comparison:
         missing=tuple(key for key in theirs if key[-1] in seeds and key not in mine),
         new=tuple(key for key in mine if key not in theirs) if theirs else (),
     )
+
+
+def _rates(cells: dict[tuple[str, ...], Cell]) -> dict[tuple[str, ...], Cell]:
+    return {key: cell for key, cell in cells.items() if cell.unit == "percent"}
 
 
 def _records(comparison: Comparison) -> list[dict[str, str]]:

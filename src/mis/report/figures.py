@@ -1,7 +1,7 @@
-"""Figures 4, 5, 7 and 9 of the paper and our own S1, as vector PDF and PNG.
+"""All figures as vector PDF and PNG; here those drawn from data: 4, 5, 7 and 9 of the paper, our own S1 and S2.
 
-The paper's number is the pale bar, the run's the strong one beside it with its interval. Colours are Okabe and Ito's,
-told apart by colour-blind readers. What has no data says so in one line. The same input gives the same bytes.
+The figures that show samples stand in `sample_figures`. The paper's number is the pale bar, the run's the strong one
+beside it with its interval. What has no data says so in one line. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -23,39 +23,25 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from mis import layout
 from mis.mixtures import ARMS
 from mis.report import names
-from mis.report.reported import ReportError, Value
+from mis.report.colours import CATEGORY_COLOURS, COLOURS
+from mis.report.pictures import Draw
+from mis.report.reported import ReportError, Value, read_csv
+from mis.report.sample_figures import SAMPLE_FIGURES
 from mis.report.scores import Cell
 from mis.report.sources import Sources
 from mis.settings import Settings
 from mis.store import replacing
 from mis.taxonomy import CATEGORIES
 
-COLOURS = {
-    "base": "#4D4D4D",
-    "textual_sft": "#0072B2",
-    "vlguard_p": "#F0C000",
-    "vlguard_r": "#E69F00",
-    "mirage": "#009E73",
-    "mirage_wo_privacy_selfharm": "#56B4E9",
-    "mirage_balanced": "#CC79A7",
-    "mirage_direct": "#D55E00",
-    # Variants: a lighter shade of their family; their markers tell them apart.
-    "textual_sft_dagger": "#7FB8D8",
-    "vlguard_r_dagger": "#F2CF80",
-    "vlguard_r_ddagger": "#FAE7BF",
-    "mirage_star": "#66C5AB",
-    "mirage_sorry": "#B2E2D5",
-    "mirage_text_only": "#DDF1EB",
-}
-CATEGORY_COLOURS = dict(
-    zip(CATEGORIES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"), strict=True)
-)
+PICTURE_DPI = 400  # of the pictures in a PDF; all else is vectors
 STYLE = {
     "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
     "legend.fontsize": 7.5, "legend.frameon": False, "pdf.fonttype": 42, "axes.titleweight": "bold",
     "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
+    "text.hinting": "none",  # letters as wide in the PNG as in the PDF
 }  # fmt: skip
 
 
@@ -317,13 +303,82 @@ def _figure_s1(sources: Sources) -> Figure:
     return figure
 
 
-FIGURES: dict[str, Callable[[Sources], Figure]] = {
+def _benign_pairs(sources: Sources) -> dict[str, int]:
+    """Benign pairs in the mixture of MIRage and of each arm that adds some to it, from none upwards.
+
+    Counted in the run's datasheet; of an arm that it does not know, as many as its declaration asks for.
+    """
+    mirage = ARMS["mirage"].parts
+    declared = {
+        name: sum(part.count or 0 for part in arm.parts if part.source == "benign_pairs")
+        for name, arm in ARMS.items()
+        if arm.parts and set(mirage) == {part for part in arm.parts if part.source != "benign_pairs"}
+    }
+    mixed: dict[str, int] = {}
+    path = layout.datasheet(sources.settings)
+    if path.exists():
+        for row in read_csv(path, ("arm", "source", "samples")):
+            mixed[row["arm"]] = mixed.get(row["arm"], 0) + int(row["samples"]) * (row["source"] == "benign_pairs")
+    counts = {arm: mixed.get(arm, count) for arm, count in declared.items()}
+    return dict(sorted(counts.items(), key=lambda item: item[1]))
+
+
+def _figure_s2(sources: Sources) -> Figure:
+    """Over-flagging and ASR against the benign pairs in MIRage's mixture."""
+    scores, counts = sources.scores, _benign_pairs(sources)
+    rates = (("over-flagging of benign pairs ↓", ("benign_control", "", "over_flagging_rate"), "#0072B2", "o", "-"),
+             ("ASR on MIS-hard ↓", ("mis", "hard", "asr"), "#D55E00", "s", "--"))  # fmt: skip
+    wanted = [where for _, where, *_ in rates]
+    measured = {model: [arm for arm in counts if all(scores.get(model, arm, *where) for where in wanted)]
+                for model in scores.models}  # fmt: skip
+    found = [(model, arms) for model, arms in measured.items() if arms]
+    figure, axes = plt.subplots(figsize=(6.5, 3.4) if found else (7.2, 1.2), layout="constrained")
+    if not found:
+        _nothing(axes, f"Figure S2 has no data: {scores.path} has no rates of MIRage with benign pairs.")
+        _footer(figure, sources, "Not in the paper.")
+        return figure
+    shown = [arm for arm in counts if any(arm in arms for _, arms in found)]
+    for i, (model, arms) in enumerate(found):
+        for label, where, colour, marker, line in rates:
+            x = np.array([shown.index(arm) for arm in arms]) + 0.06 * i
+            cells = [scores.get(model, arm, *where) for arm in arms]
+            errors = [_error(cell) if cell.width is not None else np.zeros((2, 1)) for cell in cells]
+            axes.errorbar(x, [cell.value for cell in cells], yerr=np.hstack(errors), color=colour, marker=marker,
+                          linestyle=line, markersize=5, linewidth=1.4, elinewidth=0.9, capsize=2.5,
+                          markerfacecolor=colour if i == 0 else "white",
+                          label=label if len(found) == 1 else f"{label}, {names.model(model)}")  # fmt: skip
+            for at, arm, cell in zip(x, arms, cells, strict=True):
+                # The higher of the two has its number above, the lower below: they do not meet where the lines do.
+                lower = any(scores.get(model, arm, *other).value > cell.value for other in wanted)
+                axes.annotate(f"{cell.value:.1f}", (at, cell.value), (5, -10 if lower else 4), fontsize=7,
+                              textcoords="offset points", color=colour)  # fmt: skip
+    axes.set_xticks(range(len(shown)), [f"{counts[arm]:,}" for arm in shown])
+    axes.set_xlim(-0.4, len(shown) - 0.5)
+    axes.set_xlabel("Benign pairs in the mixture")
+    axes.set_ylabel("Percent of all responses")
+    axes.set_ylim(-8, 108)
+    axes.grid(axis="y", linewidth=0.4, color="#DDDDDD")
+    axes.set_axisbelow(True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    sns.despine(figure)
+    known = [arm for arm in ("mirage", "mirage_balanced") if arm in shown]
+    named = "; ".join(f"{counts[arm]:,} is {names.method(arm)}" for arm in known)
+    absent = ", ".join(f"{counts[arm]:,}" for arm in counts if arm not in shown)
+    note = f"{named}. Bars: {sources.interval_name}. Steps on the axis are not to scale."
+    _footer(figure, sources, note + (f" Not run: {absent}." if absent else "") + " Not in the paper.")
+    return figure
+
+
+_DRAWN: dict[str, Callable[[Sources], Figure]] = {
+    **SAMPLE_FIGURES,
     "4": _figure4,
     "5": _figure5,
     "7": _figure7,
     "9": _figure9,
     "S1": _figure_s1,
+    "S2": _figure_s2,
 }
+FIGURES = {number: _DRAWN[number] for number in sorted(_DRAWN, key=lambda number: (len(number), number))}
 
 
 def _save(figure: Figure, path: Path, **options) -> Path:
@@ -332,20 +387,22 @@ def _save(figure: Figure, path: Path, **options) -> Path:
     return path
 
 
-def write_figure(number: str, settings: Settings, root: Path | str | None = None) -> list[Path]:
+def write_figure(
+    number: str, settings: Settings, root: Path | str | None = None, draw: Draw | None = None
+) -> list[Path]:
     """Write `<figures>/figure<N>.pdf` (vector, without a date) and `.png` (200 dpi); returns their paths.
 
     Known are the figures of `FIGURES`; another raises `ReportError`. Files of the run that are not there leave their
-    place empty, and the figure says so.
+    place empty, and the figure says so. `draw` draws the miniature's pictures for print (`pictures.Draw`).
     """
     if number not in FIGURES:
         raise ReportError(f"unknown figure {number!r}; known: {', '.join(FIGURES)}")
     with plt.rc_context(STYLE):
-        figure = FIGURES[number](Sources(settings, root))
+        figure = FIGURES[number](Sources(settings, root, draw))
         stem = settings.paths.figures / f"figure{number}"
         try:
             return [
-                _save(figure, stem.with_suffix(".pdf"), metadata={"CreationDate": None}),
+                _save(figure, stem.with_suffix(".pdf"), dpi=PICTURE_DPI, metadata={"CreationDate": None}),
                 _save(figure, stem.with_suffix(".png"), dpi=200, metadata={"Software": None}),
             ]
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mis.report import names
+from mis.report.html import to_html
 from mis.report.rendering import Head, Line, Panel, Table, Text, to_markdown
 from mis.report.sources import Sources
 from mis.report.tables import interval, number
@@ -57,10 +58,11 @@ def _terminal(table: Table) -> str:
 
 
 def headline(settings: Settings, root: Path | str | None = None) -> str:
-    """Write `<results>/headline.md`; returns what a terminal should show: the places, then the table."""
+    """Write `<results>/headline.md` and `.html`; returns what a terminal should show: the places, then the table."""
     table = build_headline(settings, root)
     paths = settings.paths
     write_text_atomic(paths.results / "headline.md", to_markdown(table))
+    write_text_atomic(paths.results / "headline.html", to_html(table))
     places = [
         f"tables:   {paths.results / 'tables'} ({len(list((paths.results / 'tables').glob('table*.md')))})",
         f"figures:  {paths.figures} ({len(list(paths.figures.glob('figure*.pdf')))})",

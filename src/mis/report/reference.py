@@ -16,12 +16,14 @@ from mis.settings import Settings
 from mis.store import write_csv_atomic, write_text_atomic
 
 KEPT = ("config.yaml", "scores.csv", "headline.md", "tables")
+DERIVED = shutil.ignore_patterns("*.html")  # pages of the report, the same tables once more
 COLUMNS = ("rule", "jobs", "total_s", "longest_s", "peak_mb")
 
 
 def keep(settings: Settings, root: Path | None = None) -> Path:
     """Copy scores, tables and figures to `results/reference/<scale>` and `figures/reference/<scale>`.
 
+    Where the run has made the PDF, it goes to `paper/reproduction.pdf`.
     `timings.csv` sums the jobs' seconds and peak memory by rule, from Snakemake's benchmark files; `machine.md` names
     the machine and the versions. Raises :class:`MisError` if the run is not finished.
     """
@@ -34,12 +36,14 @@ def keep(settings: Settings, root: Path | None = None) -> Path:
     target.mkdir(parents=True, exist_ok=True)
     for name in KEPT:
         if (results / name).is_dir():
-            shutil.copytree(results / name, target / name, dirs_exist_ok=True)
+            shutil.copytree(results / name, target / name, ignore=DERIVED, dirs_exist_ok=True)
         else:
             shutil.copy2(results / name, target / name)
     shutil.copytree(figures, root / "figures" / "reference" / settings.scale, dirs_exist_ok=True)
+    if (results / "reproduction.pdf").is_file():
+        shutil.copy2(results / "reproduction.pdf", root / "paper" / "reproduction.pdf")
     write_csv_atomic(target / "timings.csv", timings(results / "benchmarks"), COLUMNS)
-    write_text_atomic(target / "machine.md", _machine())
+    write_text_atomic(target / "machine.md", machine())
     return target
 
 
@@ -65,7 +69,8 @@ def timings(folder: Path) -> list[dict]:
     return sorted(rows, key=lambda row: -row["total_s"])
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The machine and the versions that decide a run's numbers, as a line of text."""
     names = [line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "numpy", "pillow"))
     return (

@@ -26,6 +26,13 @@ class Cell:
     model: str = ""
     direction: str = ""
     unit: str = "percent"
+    note: str = ""
+
+    @property
+    def not_applicable(self) -> str:
+        """Why a table shows no number although there is one: "skill 52 %", from a note "n/a (skill 52 %): ..."."""
+        start, _, _ = self.note.partition("):")
+        return start.removeprefix("n/a (") if start.startswith("n/a (") else ""
 
     @property
     def width(self) -> float | None:
@@ -72,6 +79,7 @@ def read_rows(path: Path, scale: str | None = None) -> dict[tuple[str, ...], Cel
             model=row["model"],
             direction=row["direction"],
             unit=row["unit"],
+            note=row["note"],
         )
     return cells
 
@@ -113,6 +121,10 @@ class Scores:
                 f"{POOLED!r}); run `mis score` again"
             )
         return next(iter(seeds.values()))
+
+    def keys(self) -> list[tuple[str, ...]]:
+        """The cells that there are: model, method, benchmark, split, metric."""
+        return list(self._cells)
 
     def run_model(self, reported_model: str) -> str | None:
         """The run's model that stands beside a row of the paper, or None."""

@@ -27,8 +27,9 @@ class Spec:
     """A table of rates.
 
     `artifact` is the paper's table, None for a table of ours, which lists every arm of the run. `panels` are (title,
-    columns). `grouped` sets Textual / Multimodal / Prompt-based heads; `with_ours` adds our arms; `ranking` makes one
-    list of all rows, grouped by openness, best over the whole table (Table 4).
+    columns). `grouped` sets Textual / Multimodal / Prompt-based heads; `with_ours` adds our arms; `with_models` adds a
+    block for each of the run's models that the paper's table lacks; `ranking` makes one list of all rows, grouped by
+    openness, best over the whole table (Table 4).
     """
 
     caption: str
@@ -36,6 +37,7 @@ class Spec:
     panels: tuple[tuple[str, tuple[Column, ...]], ...]
     grouped: bool = False
     with_ours: bool = False
+    with_models: bool = False
     ranking: bool = False
     note: str = ""
 
@@ -80,15 +82,19 @@ SPECS: dict[str, Spec] = {
     "9": Spec("Over-sensitivity: MOSSBench.", "table9", _one("mossbench refusal_score")),
     "10": Spec("Latency and throughput.", "table10",
                _one("mmstar latency_s", "mis/hard latency_s", "mis/hard tokens_per_s", "mssbench/safe latency_s",
-                    "mssbench/safe tokens_per_s")),
+                    "mssbench/safe tokens_per_s"),
+               note="Of a run: means over questions asked one at a time, on its own machine (a miniature's is a CPU)."),
     "11": Spec("Ablation of labels and inputs: general benchmarks.", "table11", _one(*_FIVE_GENERAL), with_ours=True),
     "12": Spec("Ablation of labels and inputs: safety.", "table12",
                _one("siuo safe_rate", "mssbench/safe accuracy", "mssbench/unsafe accuracy", "mis/easy asr",
                     "mis/hard asr", "mis/real asr"), with_ours=True),
-    "13": Spec("Three more models: general benchmarks.", "table13", _one(*_FIVE_GENERAL), grouped=True),
+    "13": Spec("Three more models: general benchmarks.", "table13", _one(*_FIVE_GENERAL), grouped=True,
+               with_models=True),
     "14": Spec("Three more models: SIUO and MSSBench.", "table14",
-               _one("siuo safe_rate", "mssbench/safe accuracy", "mssbench/unsafe accuracy"), grouped=True),
-    "15": Spec("Prompt-based and fine-tuned methods on the MIS test set.", "table15", _MIS_SPLITS, grouped=True),
+               _one("siuo safe_rate", "mssbench/safe accuracy", "mssbench/unsafe accuracy"), grouped=True,
+               with_models=True),
+    "15": Spec("Prompt-based and fine-tuned methods on the MIS test set.", "table15", _MIS_SPLITS, grouped=True,
+               with_models=True),
     "16": Spec("ECSO on the MIS test set.", "table16", _one("mis/easy asr", "mis/hard asr", "mis/real asr")),
     "17": Spec("Text-only jailbreak.", "table17", _one("advbench_suffix asr")),
     "S1": Spec("Over-flagging of benign image pairs beside ASR on MIS (not in the paper).", None,

@@ -1,6 +1,6 @@
 """Tables 1-19 of the paper and our own S1, S2: the reported number with the run's number beside it.
 
-Written are `<results>/tables/table<N>.csv` (one row a number, full precision), `.md` and `.tex`.
+Written are `<results>/tables/table<N>.csv` (one row a number, full precision), `.md`, `.tex` and `.html`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mis.mixtures import ARMS
 from mis.report import names, rendering
+from mis.report.html import to_html
 from mis.report.rendering import Head, Line, Panel, Table, Text, text
 from mis.report.reported import ReportError, Value
 from mis.report.scores import Cell
@@ -24,12 +25,15 @@ from mis.store import write_csv_atomic, write_text_atomic
 MIS_TEST = ("easy", "hard", "real")
 OURS = "Ours (not in the paper)"
 _CLOSED = ("gpt_4o", "gemini_1_5_pro")
+# The artifact of the paper's main model, whose counterpart has its numbers there (Tables 4 to 6) already.
+_MAIN = "table5"
 _PROMPTING = ("vanilla_cot", "customized_cot", "customized_safety_cot")
+_GROUPS = ("", "Prompt-based", "Textual", "Multimodal")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: reported ids, or for a table of ours the run's. `block` is the rows among which the best is bold."""
+    """One row, by reported ids or by those of the `run`. `block` is the rows among which the best is bold."""
 
     model: str
     method: str
@@ -37,6 +41,7 @@ class Row:
     group: str
     label: str
     ours: bool = False
+    run: bool = False
 
 
 def _group(method: str) -> str:
@@ -56,7 +61,7 @@ def _rows(spec: Spec, sources: Sources) -> list[Row]:
                if any(scores.get(model, arm, c.benchmark, c.split, c.metric) for c in spec.columns)}  # fmt: skip
         ours = {arm for arm in arms if arm in ARMS and ARMS[arm].ours}
         return [
-            Row(model, arm, model, OURS if arm in ours else "", names.method(arm), arm in ours)
+            Row(model, arm, model, OURS if arm in ours else "", names.method(arm), arm in ours, run=True)
             for model in scores.models
             for arm in sorted(arms, key=ours.__contains__)
             if (model, arm) in has
@@ -78,6 +83,21 @@ def _rows(spec: Spec, sources: Sources) -> list[Row]:
             ours = [arm.name for arm in ARMS.values() if arm.ours and not arm.supplement]
             rows += [Row(model, name, model, OURS, names.method(name), ours=True)
                      for name in ours if name in scores.methods]  # fmt: skip
+    return rows + (_more_models(spec, pairs, sources) if spec.with_models else [])
+
+
+def _more_models(spec: Spec, pairs: list[tuple[str, str]], sources: Sources) -> list[Row]:
+    """A block for each of the run's models that has no row here: the paper's methods, as far as they were run."""
+    scores = sources.scores
+    elsewhere = {scores.run_model(model) for model, _ in [*pairs, *sources.reported.rows(_MAIN)]}
+    methods = [arm for arm in names.METHODS if arm in scores.methods and arm in ARMS and not ARMS[arm].ours]
+    rows = [
+        Row(model, arm, f"{names.model(model)} (not in this table of the paper)", _group(arm) if spec.grouped else "",
+            names.method(arm), run=True)
+        for model in scores.models if model not in elsewhere
+        for arm in sorted(methods, key=lambda arm: _GROUPS.index(_group(arm)))
+        if any(scores.get(model, arm, c.benchmark, c.split, c.metric) for c in spec.columns)
+    ]  # fmt: skip
     return rows
 
 
@@ -101,22 +121,30 @@ def _pairs(spec: Spec, rows: list[Row], sources: Sources) -> dict[tuple[Row, Col
         else:
             direction = names.DIRECTIONS[column.metric]
         for row in rows:
-            if spec.artifact:
+            if row.run:
+                value, cell = None, sources.scores.get(row.model, row.method, *where)
+            else:
                 value = sources.reported.get(spec.artifact, row.model, row.method, *where)
                 cell = sources.scores.beside(row.model, row.method, *where)
-            else:
-                value, cell = None, sources.scores.get(row.model, row.method, *where)
             pairs[row, column] = Pair(value, cell, direction)
     return pairs
 
 
+_DECIMALS = {"seconds": 3}
+NOT_APPLICABLE = (
+    "n/a: not applicable. A skill that the method needs is not above chance in the model asked, by a check on the "
+    "development split; the rates are in scores.csv."
+)
+
+
 def number(cell: Cell) -> str:
     """A measured number as tables show it: percent with one decimal (a hundred samples support no more)."""
-    return f"{cell.value:.1f}" if cell.unit == "percent" else f"{cell.value:.2f}"
+    return f"{cell.value:.{_DECIMALS.get(cell.unit, 1)}f}"
 
 
 def interval(cell: Cell) -> str:
-    return "" if cell.width is None else f"({cell.low:.1f}–{cell.high:.1f})"
+    decimals = _DECIMALS.get(cell.unit, 1)
+    return "" if cell.width is None else f"({cell.low:.{decimals}f}–{cell.high:.{decimals}f})"
 
 
 def _best(values: dict[Row, str], direction: str) -> set[Row]:
@@ -180,7 +208,8 @@ class _Layout:
         for _, block in groupby(self.rows, key=lambda row: row.block):
             block = list(block)
             best_printed |= _best({r: mine[r].reported.value for r in block if mine[r].reported}, direction)
-            best_measured |= _best({r: number(mine[r].cell) for r in block if mine[r].cell}, direction)
+            shown = {r: mine[r].cell for r in block if mine[r].cell and not mine[r].cell.not_applicable}
+            best_measured |= _best({r: number(cell) for r, cell in shown.items()}, direction)
         for row, pair in mine.items():
             value, cell = pair.reported, pair.cell
             if "paper" in self.shown:
@@ -206,6 +235,8 @@ class _Layout:
 
 def _measured(cell: Cell, column: Column, common: int | None, bold: bool) -> Text:
     """`common` is the n that stands in the head; a share of a mixture (no benchmark) has no responses to count."""
+    if cell.not_applicable:
+        return Text("n/a", f"({cell.not_applicable})")
     extras = [interval(cell)]
     if column.benchmark and cell.n is not None and cell.n != common:
         extras.append(f"n = {cell.n}")
@@ -219,15 +250,17 @@ def _records(name: str, spec: Spec, rows: list[Row], pairs, sources: Sources) ->
         for column in spec.columns:
             pair = pairs[row, column]
             cell, value = pair.cell, pair.reported
+            shown = cell if cell and not cell.not_applicable else None
             yield {
                 "table": name, "scale": sources.scale, "group": row.group, "model": row.model, "method": row.method,
                 "ours": "yes" if row.ours else "no", "benchmark": column.benchmark, "split": column.split,
                 "metric": column.metric, "unit": value.unit if value else cell.unit if cell else "",
                 "direction": pair.direction, "reported": value.value if value else "",
-                "reproduced": text(cell.value) if cell else "", "low": text(cell.low) if cell else "",
-                "high": text(cell.high) if cell else "", "n": text(cell.n) if cell else "",
+                "reproduced": text(shown.value) if shown else "", "low": text(shown.low) if shown else "",
+                "high": text(shown.high) if shown else "", "n": text(cell.n) if cell else "",
                 "failures": text(cell.failures) if cell else "", "seed": cell.seed if cell else "",
                 "run_model": cell.model if cell else "", "note": value.note if value else "",
+                "run_note": cell.note if cell else "",
             }  # fmt: skip
 
 
@@ -248,6 +281,7 @@ def _rates(name: str, spec: Spec, sources: Sources) -> Table:
     where = "of the table" if spec.ranking else "among the rows of one model"
     notes.append(f"Bold: the best number of a column {where}, paper and run apart.")
     notes += [spec.note] if spec.note else []
+    notes += [NOT_APPLICABLE] if any(pair.cell and pair.cell.not_applicable for pair in pairs.values()) else []
     records = tuple(_records(name, spec, rows, pairs, sources))
     return Table(name, spec.caption, sources.scale, panels, tuple(notes), marks.remarks(), records)
 
@@ -268,10 +302,11 @@ def build_table(number: str, settings: Settings, root: Path | str | None = None)
 
 
 def write_table(number: str, settings: Settings, root: Path | str | None = None) -> list[Path]:
-    """Write `<results>/tables/table<N>.csv`, `.md` and `.tex`, each stamped with the scale; returns their paths."""
+    """Write `<results>/tables/table<N>.csv`, `.md`, `.tex` and `.html`, stamped with the scale; returns their paths."""
     table = build_table(number, settings, root)
-    paths = [settings.paths.results / "tables" / f"table{number}.{kind}" for kind in ("csv", "md", "tex")]
+    paths = [settings.paths.results / "tables" / f"table{number}.{kind}" for kind in ("csv", "md", "tex", "html")]
     write_csv_atomic(paths[0], table.records, list(table.records[0]))
     write_text_atomic(paths[1], rendering.to_markdown(table))
     write_text_atomic(paths[2], rendering.to_latex(table))
+    write_text_atomic(paths[3], to_html(table))
     return paths

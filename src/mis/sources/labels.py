@@ -2,6 +2,9 @@
 
 A row is `{"id", "response"}` and may hold a `prompt` and a list of `images` (relative to the dataset's root; empty for
 none) that replace the example's own, as the text-only variant of MIS needs.
+
+A reasoning model learns with a thought in front of each answer: `<data>/thoughts/<source>.jsonl`, rows {"id",
+"response"}, written by the step that labels the data (the miniature's own stand-in, or a model).
 """
 
 from __future__ import annotations
@@ -47,3 +50,29 @@ def _replace(example: Example, rows: dict, root: Path, path: Path) -> Example:
             picture(root, name, row.where)
         changes["images"] = tuple(f"{root.name}/{name}" for name in row.values["images"])
     return dataclasses.replace(example, **changes)
+
+
+THINK = "<think>", "</think>"
+
+
+def thoughtful(thought: str, answer: str) -> str:
+    """An answer with a thought in front, in the tags of reasoning models."""
+    return f"{THINK[0]} {thought} {THINK[1]} {answer}"
+
+
+def with_thoughts(examples: list[Example], data: Path) -> list[Example]:
+    """The examples of any training sources, each answer behind its thought; one without a thought is an error."""
+    thoughts: dict[str, dict[str, str]] = {}
+    for source in {example.source for example in examples}:
+        path = data / "thoughts" / f"{source}.jsonl"
+        if not path.is_file():
+            raise SourceError(f"{path}: no thoughts for {source}; run the step that labels the data (`mis think`)")
+        thoughts[source] = {row.id("id"): row.text("response") for row in jsonl_rows(path)}
+    changed = []
+    for example in examples:
+        if example.id not in thoughts[example.source]:
+            path = data / "thoughts" / f"{example.source}.jsonl"
+            raise SourceError(f"{path}: no thought for id {example.id!r}; run `mis think` again")
+        response = thoughtful(thoughts[example.source][example.id], example.response)
+        changed.append(dataclasses.replace(example, response=response))
+    return changed

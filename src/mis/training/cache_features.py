@@ -8,6 +8,7 @@ from mis import layout
 from mis.mixing import read_mixture
 from mis.mixtures import ARMS
 from mis.models.checkpoint import load_checkpoint
+from mis.models.families import family_of
 from mis.models.features import FeatureStore
 from mis.progress import track
 from mis.settings import Settings
@@ -20,7 +21,8 @@ def cache_features(settings: Settings, model_name: str, seed: int) -> None:
     model, processor = load_checkpoint(layout.checkpoint(settings, model_name, seed, "base"))
     pretraining = settings.models[model_name].pretraining
     torch.set_num_threads(pretraining.threads if pretraining else settings.training.threads)
-    store = FeatureStore(layout.features(settings, model_name, seed), model.model.vision_tower.eval(), processor)
+    tower = family_of(model).take_tower(model).eval()
+    store = FeatureStore(layout.features(settings, model_name, seed), tower, processor)
     paths = {
         locate(settings, image)
         for arm in settings.arms_of(model_name)

@@ -9,6 +9,7 @@ import torch
 
 from mis.errors import MisError
 from mis.models.chat import prompt_texts
+from mis.models.families import family_of
 from mis.samples import Example
 
 IGNORED = -100  # a label that the loss leaves out
@@ -46,12 +47,14 @@ class Collator:
     """Pads a batch on the right. `pictures` gives the model's `pixel_values` for a list of paths.
 
     Returns `input_ids`, `attention_mask`, `labels`: (batch, length) int64; `pixel_values`: (pictures, ...), absent if
-    there are none. The number of image tokens must fit the pictures; a mismatch is an error with the sample's key.
+    there are none; and what else the family wants. The number of image tokens must fit the pictures; a mismatch is an
+    error with the sample's key.
     """
 
-    def __init__(self, pad_token_id: int, image_token_id: int, image_seq_length: int, pictures):
-        self.pad, self.image, self.per_image = pad_token_id, image_token_id, image_seq_length
-        self.pictures = pictures
+    def __init__(self, processor, pictures):
+        self.processor, self.family, self.pictures = processor, family_of(processor), pictures
+        self.pad, self.image = processor.tokenizer.pad_token_id, processor.image_token_id
+        self.per_image = self.family.image_tokens(processor)
 
     def __call__(self, batch: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         length = max(len(item.input_ids) for item in batch)
@@ -72,4 +75,4 @@ class Collator:
         paths = [path for item in batch for path in item.images]
         if paths:
             inputs["pixel_values"] = self.pictures(paths)
-        return inputs
+        return inputs | self.family.batch_inputs(self.processor, ids, len(paths))

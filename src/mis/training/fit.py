@@ -15,6 +15,7 @@ from safetensors.torch import load_model
 from torch.utils.data import Dataset, Sampler
 from transformers import Trainer, TrainerCallback, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import SAFE_WEIGHTS_NAME
 
@@ -107,14 +108,13 @@ class SampleTrainer(Trainer):
 
 
 class Lines(TrainerCallback):
-    """Progress as lines that a person can follow, and the loss curve as rows."""
+    """Progress as lines that a person can follow."""
 
     def __init__(self, label: str):
-        self.label, self.rows = label, []
+        self.label = label
 
     def on_log(self, args, state, control, logs=None, **_):
         if logs and "loss" in logs:
-            self.rows.append({"step": state.global_step, "loss": logs["loss"], "grad_norm": logs.get("grad_norm")})
             print(f"{self.label}: step {state.global_step} of {state.max_steps}, loss {logs['loss']:.4f}", flush=True)
 
 
@@ -141,7 +141,6 @@ def fit(
     `items`; `max_steps` overrides it.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    lines = Lines(label)
     steps = max_steps if max_steps > 0 else int(np.ceil(len(items) / batch_size) * epochs)
     arguments = TrainingArguments(
         output_dir=str(folder),
@@ -168,9 +167,9 @@ def fit(
         dataloader_pin_memory=torch.cuda.is_available(),
     )
     trainer = SampleTrainer(
-        model=model, args=arguments, train_dataset=Encodings(items), data_collator=collator, callbacks=[lines]
+        model=model, args=arguments, train_dataset=Encodings(items), data_collator=collator, callbacks=[Lines(label)]
     )
-    trainer.pop_callback(_printer(trainer))
+    trainer.pop_callback(PrinterCallback)
     last = _last_whole_checkpoint(folder) if save_steps else None
     if last:
         print(f"{label}: going on from {last}", flush=True)
@@ -196,9 +195,3 @@ def _last_whole_checkpoint(folder: Path) -> str | None:
         else:
             return last
     return None
-
-
-def _printer(trainer: Trainer):
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

@@ -2,10 +2,11 @@
 
 1. Vision stage. Vision tower, projector and word embeddings learn to predict the set of words of a caption
    (classification as in SuperClass, Huang et al., NeurIPS 2024), so that projected image tokens already lie near the
-   words for what they show.
-2. Assistant stage. The tower is frozen; projector and language model learn the general instruction data.
+   words for what they show. Models of one shape share these eyes.
+2. Assistant stage. The tower is frozen; projector and language model learn the general instruction data. An arm that
+   is made from scratch (VLGuard-M) has its samples mixed into that data.
 
-The result is kept in a cache under a digest of everything that decided it: the settings, the data's bytes, the code.
+Eyes and models are kept in a cache under a digest of everything that decided them: settings, the data's bytes, code.
 """
 
 from __future__ import annotations
@@ -13,25 +14,29 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 from mis import layout
 from mis.code import code_digest
+from mis.errors import MisError
+from mis.mixing import read_mixture
+from mis.mixtures import ARMS
 from mis.models.checkpoint import load_checkpoint
-from mis.models.features import FeatureStore, FeatureTower, load_pixels
-from mis.models.internvl import build, image_tokens
-from mis.models.processing import InternVLImageProcessor, build_processor
+from mis.models.families import FAMILIES, family_of
+from mis.models.features import FeatureStore, load_pixels
 from mis.progress import track
 from mis.samples import Example
-from mis.settings import Pretraining, Settings, Stage
+from mis.settings import Settings, Stage
 from mis.sources import TRAINING_SOURCES
-from mis.store import write_csv_atomic
+from mis.sources.labels import thoughtful, with_thoughts
+from mis.store import read_jsonl, write_csv_atomic, write_text_atomic
 from mis.training.encoding import Collator, encode
 from mis.training.fit import fit
 
@@ -55,103 +60,126 @@ def corpus(settings: Settings, source: str, labels: str = "original") -> list[Ex
     return TRAINING_SOURCES[source](settings.paths.data / source, labels)
 
 
-def pretrain(settings: Settings, name: str, seed: int) -> Path:
-    """Write the base checkpoint of model `name`; returns its folder.
+def pretrain(settings: Settings, name: str, seed: int, arm: str = "base") -> Path:
+    """Write the base checkpoint of model `name`, or that of an arm that is made from scratch; returns its folder.
 
     A model whose `source` is a folder is taken from there as it is; it must load, and its processor must fit it.
     """
-    out = layout.checkpoint(settings, name, seed, "base")
+    out = layout.checkpoint(settings, name, seed, arm)
     if settings.models[name].pretraining is None:
         source = Path(settings.models[name].source)
+        if ARMS[arm].from_scratch:
+            raise MisError(f"{arm} is mixed into the data that makes {name}, but {name} is taken from {source}")
         load_checkpoint(source)
         layout.publish_folder(source, out)
         print(f"{name}: base checkpoint taken from {source}", flush=True)
         return out
-    key = cache_key(settings, name, seed)
+    key = cache_key(settings, name, seed, arm)
     cached = settings.paths.cache / "base" / key
+    what = f"{name}, seed {seed}" + (f", {arm}" if arm != "base" else "")
     if not (cached / "model.safetensors").is_file():
-        print(f"{name}, seed {seed}: pre-training (not in {settings.paths.cache}/base/{key})", flush=True)
-        scratch = layout.scratch(settings, name, seed, "base") / key  # what other settings left is not taken up
-        _make(settings, settings.models[name].pretraining, seed, scratch)
+        print(f"{what}: pre-training (not in {settings.paths.cache}/base/{key})", flush=True)
+        scratch = layout.scratch(settings, name, seed, arm) / key  # what other settings left is not taken up
+        _make(settings, name, seed, arm, scratch)
         layout.publish_folder(scratch / "done", cached)
         shutil.rmtree(scratch.parent, ignore_errors=True)
     else:
-        print(f"{name}, seed {seed}: base checkpoint {key} taken from the cache", flush=True)
+        print(f"{what}: checkpoint {key} taken from the cache", flush=True)
     layout.publish_folder(cached, out)
     return out
 
 
-def cache_key(settings: Settings, name: str, seed: int) -> str:
-    """Digest of settings, data and code: 16 hex digits. A change in any of them makes another base model."""
+def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> str:
+    """Digest of settings, data and code: 16 hex digits. A change in any of them makes another model."""
+    model = settings.models[name]
+    decided = [model.family, model.thinks, model.pretraining.model_dump(mode="json"), settings.training.max_length]
+    digest = _digest(settings, model.family, decided, seed, ("captions", "general"))
+    digest.update("\n".join(vocabulary(settings, thinks=model.thinks)).encode())
+    if model.thinks:
+        digest.update((settings.paths.data / "thoughts" / "general.jsonl").read_bytes())
+    if arm != "base":
+        digest.update(layout.mixture(settings, arm).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def eyes_key(settings: Settings, name: str, seed: int) -> str:
+    """Digest of what decides a vision stage: models that differ in their language model's depth share the eyes."""
+    model = settings.models[name]
+    made_of = model.pretraining.model_dump(mode="json", include={"vision", "text", "vision_stage", "threads"})
+    digest = _digest(settings, model.family, [model.family, made_of], seed, ("captions",))
+    digest.update("\n".join(vocabulary(settings)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _digest(settings: Settings, family: str, decided: list, seed: int, sources: Sequence[str]):
     digest = hashlib.sha256()
-    model = settings.models[name].model_dump(mode="json")
-    digest.update(json.dumps([model, seed, settings.world.model_dump(mode="json"), torch.__version__]).encode())
-    for source in ("captions", "general"):
+    digest.update(json.dumps([decided, seed, settings.world.image_size, torch.__version__]).encode())
+    for source in sources:
         root = settings.paths.data / source
         for path in sorted(root.rglob("*")):
             if path.is_file():
                 digest.update(path.relative_to(root).as_posix().encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
-    digest.update("\n".join(vocabulary(settings)).encode())
     for module in (
         "training/pretrain.py",
         "models/chat.py",
         "training/fit.py",
         "training/encoding.py",
-        "models/internvl.py",
+        "models/family.py",
+        f"models/{family}.py",
         "models/processing.py",
         "models/features.py",
     ):
         digest.update(code_digest(Path(__file__).parents[1] / module).encode())
-    return digest.hexdigest()[:16]
+    return digest
 
 
-def vocabulary(settings: Settings) -> list[str]:
-    """The words of all training texts, sorted."""
+def vocabulary(settings: Settings, *, thinks: bool = False) -> list[str]:
+    """The words of all training texts, sorted; with `thinks` those of the thoughts too."""
     words: set[str] = set()
     for source, labels in CORPORA:
         for example in corpus(settings, source, labels):
             words.update(f"{example.prompt} {example.response}".split())
+    if thinks:
+        for path in sorted((settings.paths.data / "thoughts").glob("*.jsonl")):
+            for row in read_jsonl(path):
+                words.update(thoughtful(row["response"], "").split())
     return sorted(words)
 
 
-def _make(settings: Settings, pretraining: Pretraining, seed: int, scratch: Path) -> None:
-    torch.set_num_threads(pretraining.threads)
+def _fresh(settings: Settings, name: str, seed: int, *, thinks: bool):
+    """(network with random weights, processor)."""
+    model, size = settings.models[name], settings.world.image_size
+    family, pretraining = FAMILIES[model.family], model.pretraining
     torch.manual_seed(seed)
-    size = settings.world.image_size
-    processor = build_processor(vocabulary(settings), size, image_tokens(size, pretraining.vision.patch_size))
-    model = build(pretraining, processor, size)
-    eyes = scratch / "vision.pt"
-    if eyes.is_file():
-        print("vision stage: done before, taken up", flush=True)
-        finished = torch.load(eyes, weights_only=True)
-        model.load_state_dict(finished["weights"])
-        curves = finished["curve"]
-    else:
-        curves = _vision_stage(model, processor, settings, pretraining.vision_stage, seed)
-        scratch.mkdir(parents=True, exist_ok=True)
-        torch.save({"weights": model.state_dict(), "curve": curves}, scratch / ".vision.pt")
-        os.replace(scratch / ".vision.pt", eyes)
+    processor = family.build_processor(vocabulary(settings, thinks=thinks), size, pretraining.vision.patch_size)
+    return family.build(pretraining, processor, size), processor
+
+
+def _make(settings: Settings, name: str, seed: int, arm: str, scratch: Path) -> None:
+    model = settings.models[name]
+    pretraining, data = model.pretraining, settings.paths.data
+    torch.set_num_threads(pretraining.threads)
+    eyes = _eyes(settings, name, seed)
+    network, processor = _fresh(settings, name, seed, thinks=model.thinks)
+    open_eyes(network, processor, eyes)
 
     examples = corpus(settings, "general")
-    data = settings.paths.data
-    tower = model.model.vision_tower.eval().requires_grad_(False)
+    if arm != "base":
+        examples += read_mixture(layout.mixture(settings, arm))
+    if model.thinks:
+        examples = with_thoughts(examples, data)
+    family = family_of(network)
+    tower = family.take_tower(network).eval().requires_grad_(False)
     store = FeatureStore(scratch / "features", tower, processor)
     paths = [data / image for example in examples for image in example.images]
     with track(len(paths), "assistant stage: pictures") as advance:
         store.fill(paths, advance)
     stage = pretraining.assistant_stage
-    model.model.vision_tower = FeatureTower()
-    collator = Collator(
-        processor.tokenizer.pad_token_id,
-        processor.image_token_id,
-        processor.image_seq_length,
-        lambda names: store([data / name for name in names]),
-    )
-    curves += fit(
-        model,
+    curve = fit(
+        network,
         encode(processor, examples, settings.training.max_length),
-        collator,
+        Collator(processor, lambda names: store([data / name for name in names])),
         folder=scratch / "assistant",
         label="assistant stage",
         batch_size=stage.batch_size,
@@ -163,15 +191,62 @@ def _make(settings: Settings, pretraining: Pretraining, seed: int, scratch: Path
         save_steps=max(1, stage.steps // 5),
         log_steps=max(1, stage.steps // 50),
     )
-    model.model.vision_tower = tower
+    family.put_tower(network, tower)
     done = scratch / "done"
     shutil.rmtree(done, ignore_errors=True)
-    model.save_pretrained(done)
+    network.save_pretrained(done)
     processor.save_pretrained(done)
-    write_csv_atomic(done / "training.csv", curves, ("step", "loss", "grad_norm"))
+    shutil.copyfile(eyes / "training.csv", done / "vision_training.csv")
+    write_csv_atomic(done / "training.csv", curve, ("step", "loss", "grad_norm"))
 
 
-def _vision_stage(model, processor: InternVLImageProcessor, settings: Settings, stage: Stage, seed: int) -> list[dict]:
+def _eyes(settings: Settings, name: str, seed: int) -> Path:
+    """The folder of the trained eyes, from the cache if they were made before: `eyes.safetensors`, `words.json`."""
+    key = eyes_key(settings, name, seed)
+    folder = settings.paths.cache / "eyes" / key
+    if (folder / "eyes.safetensors").is_file():
+        print(f"vision stage: {key} taken from the cache", flush=True)
+        return folder
+    network, processor = _fresh(settings, name, seed, thinks=False)
+    curve = _vision_stage(network, processor, settings, settings.models[name].pretraining.vision_stage, seed)
+    made = layout.scratch(settings, name, seed, "eyes") / key
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
+    tokens = processor.tokenizer.convert_ids_to_tokens(range(len(processor.tokenizer)))
+    save_file({key: value.contiguous() for key, value in _seeing(network).items()}, made / "eyes.safetensors")
+    write_text_atomic(made / "words.json", json.dumps(tokens))
+    write_csv_atomic(made / "training.csv", curve, ("step", "loss", "grad_norm"))
+    layout.publish_folder(made, folder)
+    shutil.rmtree(made.parent, ignore_errors=True)
+    return folder
+
+
+def _seeing(network) -> dict[str, torch.Tensor]:
+    """What the vision stage trains: tower, projector, word vectors."""
+    weights = {
+        f"{part}.{key}": value
+        for part, module in family_of(network).eyes(network).items()
+        for key, value in module.state_dict().items()
+    }
+    return weights | {"words": network.get_input_embeddings().weight.detach()}
+
+
+def open_eyes(network, processor, eyes: Path) -> None:
+    """Give `network` the eyes in the folder `eyes`; words that those do not know keep their random vectors."""
+    weights = load_file(eyes / "eyes.safetensors")
+    rows = {token: row for row, token in enumerate(json.loads((eyes / "words.json").read_text(encoding="utf-8")))}
+    tokens = processor.tokenizer.convert_ids_to_tokens(range(len(processor.tokenizer)))
+    known = [(own, rows[token]) for own, token in enumerate(tokens) if token in rows]
+    mine, theirs = map(list, zip(*known, strict=True))
+    with torch.no_grad():
+        for key, value in _seeing(network).items():
+            if key == "words":
+                value[mine] = weights[key][theirs]
+            else:
+                value.copy_(weights[key])
+
+
+def _vision_stage(model, processor, settings: Settings, stage: Stage, seed: int) -> list[dict]:
     """Learn to name: softmax over the vocabulary, the words of a caption sharing the target equally.
 
     A word's logit is the log-sum-exp over image tokens of a scaled cosine between token and word embedding: one token
@@ -189,12 +264,11 @@ def _vision_stage(model, processor: InternVLImageProcessor, settings: Settings, 
     targets /= targets.sum(1, keepdim=True)
     ids = torch.tensor(processor.tokenizer.convert_tokens_to_ids(words))
 
-    network = model.model
+    network, family = model.model, family_of(model)
     embedding = network.get_input_embeddings()
     scale = torch.nn.Parameter(torch.tensor(math.log(15.0)))
     trained = [
-        *network.vision_tower.parameters(),
-        *network.multi_modal_projector.parameters(),
+        *(parameter for part in family.eyes(model).values() for parameter in part.parameters()),
         *embedding.parameters(),
         scale,
     ]
@@ -213,7 +287,7 @@ def _vision_stage(model, processor: InternVLImageProcessor, settings: Settings, 
         batch, order = order[: stage.batch_size], order[stage.batch_size :]
         images = pixels[batch].float()
         images = torch.roll(images, tuple(rng.integers(-3, 4, 2).tolist()), (2, 3))  # a small shift, as augmentation
-        tokens = network.get_image_features(pixel_values=images, return_dict=True).pooler_output
+        tokens = family.project(model, processor, images)
         cosine = torch.nn.functional.normalize(tokens, dim=-1) @ torch.nn.functional.normalize(embedding(ids), dim=-1).T
         logits = torch.logsumexp(cosine * scale.exp(), dim=1)
         loss = -(torch.log_softmax(logits, dim=-1) * targets[batch]).sum(1).mean()

@@ -18,7 +18,8 @@ from mis import layout
 from mis.errors import MisError
 from mis.mixing import mixture, read_mixture
 from mis.mixtures import ARMS
-from mis.models.features import FeatureTower
+from mis.models.families import family_of
+from mis.models.features import load_pixels
 from mis.settings import ArmTraining, Settings
 from mis.store import write_csv_atomic
 from mis.training.encoding import Collator, encode
@@ -82,16 +83,14 @@ def trial(settings: Settings, model_name: str, arm: str, learning_rate: float, s
 @torch.no_grad()
 def development_loss(settings: Settings, model, processor, arm: str, shares: Counter) -> float:
     """Loss over held-out examples, each part of the mixture weighted by its share in training."""
-    from mis.models.features import load_pixels
-
     model.eval()
-    tower = model.model.vision_tower
-    model.model.vision_tower = FeatureTower()
+    family = family_of(model)
+    tower = family.take_tower(model)
 
     def see(names: list[str]) -> torch.Tensor:
-        return tower(pixel_values=load_pixels(processor, [locate(settings, name) for name in names])).last_hidden_state
+        return family.see(tower, processor, load_pixels(processor, [locate(settings, name) for name in names]))
 
-    collator = Collator(processor.tokenizer.pad_token_id, processor.image_token_id, processor.image_seq_length, see)
+    collator = Collator(processor, see)
     parts = defaultdict(list)
     for example in mixture(ARMS[arm], settings.paths.data):
         parts[example.source, example.kind].append(example)

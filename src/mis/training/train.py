@@ -16,21 +16,22 @@ from mis.mixing import read_mixture
 from mis.mixtures import ARMS
 from mis.models import checkpoint_identity
 from mis.models.checkpoint import load_checkpoint
-from mis.models.features import FeatureStore, FeatureTower
-from mis.samples import Example
+from mis.models.families import family_of
+from mis.models.features import FeatureStore
+from mis.samples import Example, to_row
 from mis.settings import ArmTraining, Settings
 from mis.sources.common import BLANK
+from mis.sources.labels import with_thoughts
 from mis.store import write_csv_atomic
 from mis.training.encoding import Collator, encode
 from mis.training.fit import fit
-
-# The names of a network's parts, as `Arm.trains` uses them -> where they are in transformers' classes.
-PARTS = {"language_model": ("language_model", "lm_head"), "projector": ("multi_modal_projector",)}
+from mis.training.pretrain import pretrain
 
 
 def freeze(model, trains: tuple[str, ...]) -> None:
     """Leave gradients only to the named parts; the vision tower never gets any."""
-    wanted = tuple(prefix for part in trains for prefix in PARTS[part])
+    parts = family_of(model).parts
+    wanted = tuple(prefix for part in trains for prefix in parts[part])
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(f".{prefix}." in f".{name}" for prefix in wanted))
 
@@ -49,10 +50,14 @@ def train(settings: Settings, model_name: str, arm: str, seed: int) -> Path:
     """Write the checkpoint of `arm`; goes on from the last saved step of a killed run. Returns its folder."""
     if not ARMS[arm].trained:
         raise MisError(f"{arm} answers with the untuned model's weights: nothing is trained; run `mis pretrain`")
+    if ARMS[arm].from_scratch:
+        return pretrain(settings, model_name, seed, arm)
     examples = read_mixture(layout.mixture(settings, arm))
+    if settings.models[model_name].thinks:
+        examples = with_thoughts(examples, settings.paths.data)
     out = layout.checkpoint(settings, model_name, seed, arm)
     base = layout.checkpoint(settings, model_name, seed, "base")
-    scratch = layout.scratch(settings, model_name, seed, arm) / run_key(settings, base, arm, seed)
+    scratch = layout.scratch(settings, model_name, seed, arm) / run_key(settings, base, arm, seed, examples)
     model, processor, curve = tune(
         settings,
         base,
@@ -74,13 +79,13 @@ def train(settings: Settings, model_name: str, arm: str, seed: int) -> Path:
     return out
 
 
-def run_key(settings: Settings, base: Path, arm: str, seed: int) -> str:
+def run_key(settings: Settings, base: Path, arm: str, seed: int, examples: list[Example]) -> str:
     """Digest of what decides a training, 16 hex digits: the steps of another one are never taken up."""
     training = settings.training.model_dump(mode="json", exclude={"arms", "selection"})
     options = settings.training.arms[arm].model_dump(mode="json")
     decided = [checkpoint_identity(base), training, options, ARMS[arm].trains, seed, torch.__version__]
     digest = hashlib.sha256(json.dumps(decided).encode())
-    digest.update(layout.mixture(settings, arm).read_bytes())
+    digest.update(json.dumps([to_row(example) for example in examples]).encode())
     return digest.hexdigest()[:16]
 
 
@@ -101,16 +106,11 @@ def tune(
     torch.set_num_threads(settings.training.threads)
     torch.manual_seed(seed)
     model, processor = load_checkpoint(base)
-    tower = model.model.vision_tower.eval()
     freeze(model, trains)
+    family = family_of(model)
+    tower = family.take_tower(model).eval()
     store = FeatureStore(features, tower, processor)
-    model.model.vision_tower = FeatureTower()
-    collator = Collator(
-        processor.tokenizer.pad_token_id,
-        processor.image_token_id,
-        processor.image_seq_length,
-        lambda names: store([locate(settings, name) for name in names]),
-    )
+    collator = Collator(processor, lambda names: store([locate(settings, name) for name in names]))
     training = settings.training
     curve = fit(
         model,
@@ -126,5 +126,5 @@ def tune(
         epochs=options.epochs,
         save_steps=training.save_steps,
     )
-    model.model.vision_tower = tower
+    family.put_tower(model, tower)
     return model, processor, curve
