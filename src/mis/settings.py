@@ -67,6 +67,12 @@ class TextModel(Section):
     heads: Positive
 
 
+class TextFolder(Section):
+    """A pretrained language model: a local folder with safetensors, configuration and tokenizer (Llama's classes)."""
+
+    folder: Path
+
+
 class Stage(Section):
     """One stage of pre-training: `steps` updates of `batch_size` samples, cosine schedule with linear warm-up."""
 
@@ -79,7 +85,7 @@ class Stage(Section):
 
 class Pretraining(Section):
     vision: VisionTower
-    text: TextModel
+    text: TextModel | TextFolder = Field(description="Sizes, for one from scratch; or a folder, for a pretrained one.")
     vision_stage: Stage = Field(description="Vision tower, projector and word embeddings learn to name what is shown.")
     assistant_stage: Stage = Field(description="Projector and language model learn to answer; the tower is frozen.")
     threads: Positive = Field(description="Fixed, because the number of threads decides the last bits of a sum.")
@@ -101,6 +107,8 @@ class Model(Section):
     def _complete(self) -> Model:
         if (self.source == "pretrain") != (self.pretraining is not None):
             raise ValueError("give `pretraining` exactly where `source: pretrain` stands")
+        if self.pretraining and isinstance(self.pretraining.text, TextFolder) and self.family != "internvl":
+            raise ValueError("a pretrained language model (`text.folder`) is known for the family internvl alone")
         return self
 
 

@@ -7,6 +7,7 @@ as they are); the modules beside it describe what is different about theirs.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -31,8 +32,11 @@ class Family:
     processor: type
     parts = {"language_model": ("language_model", "lm_head"), "projector": ("multi_modal_projector",)}
 
-    def build_processor(self, words: Iterable[str], image_size: int, patch_size: int):
-        """A processor for pictures of `image_size` pixels a side, whose tokenizer has the given words."""
+    def build_processor(self, words: Iterable[str], image_size: int, patch_size: int, text: Path | None = None):
+        """A processor for pictures of `image_size` pixels a side, whose tokenizer has the given words.
+
+        With `text`, the folder of a pretrained language model, the tokenizer is that model's.
+        """
         raise NotImplementedError
 
     def build(self, pretraining, processor, image_size: int):

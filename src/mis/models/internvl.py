@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, LlamaConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
+from mis.models.backbone import load_text, load_tokenizer, put_text, text_config
 from mis.models.family import Family
-from mis.models.processing import InternVLImageProcessor, word_tokenizer
-from mis.settings import Pretraining
+from mis.models.processing import CHAT_TEMPLATE, IMAGE_TOKENS, SPECIAL, InternVLImageProcessor, word_tokenizer
+from mis.settings import Pretraining, TextFolder
 
 
 class InternVL(Family):
     """InternViT, pixel shuffle, MLP projector, Llama; the place of a picture is marked by tokens around it.
 
-    InternLM2, the text half of InternVL2.5-8B, is a Llama with fused weights.
+    InternLM2, the text half of InternVL2.5-8B, is a Llama with fused weights. A pretrained language model may stand in
+    the place of a fresh one.
     """
 
     network = InternVLForConditionalGeneration
     processor = InternVLImageProcessor
 
-    def build_processor(self, words: Iterable[str], image_size: int, patch_size: int) -> InternVLImageProcessor:
+    def build_processor(
+        self, words: Iterable[str], image_size: int, patch_size: int, text: Path | None = None
+    ) -> InternVLImageProcessor:
         images = GotOcr2ImageProcessorPil(
             size={"height": image_size, "width": image_size},
             crop_to_patches=False,
@@ -30,7 +35,7 @@ class InternVL(Family):
             image_mean=[0.5, 0.5, 0.5],
             image_std=[0.5, 0.5, 0.5],
         )
-        tokenizer = word_tokenizer(words)
+        tokenizer = load_tokenizer(text, SPECIAL, IMAGE_TOKENS, CHAT_TEMPLATE) if text else word_tokenizer(words)
         image_tokens = (image_size // patch_size // 2) ** 2  # pixel shuffle makes four tokens one
         return InternVLImageProcessor(
             images, tokenizer, image_seq_length=image_tokens, chat_template=tokenizer.chat_template
@@ -40,6 +45,11 @@ class InternVL(Family):
         self, pretraining: Pretraining, processor: InternVLImageProcessor, image_size: int
     ) -> InternVLForConditionalGeneration:
         vision, text, tokenizer = pretraining.vision, pretraining.text, processor.tokenizer
+        pretrained = load_text(text.folder) if isinstance(text, TextFolder) else None
+        if pretrained:
+            language, tied = text_config(pretrained, tokenizer), pretrained.config.tie_word_embeddings
+        else:
+            language, tied = LlamaConfig(**self.text_options(text, tokenizer), tie_word_embeddings=True), True
         config = InternVLConfig(
             vision_config=InternVLVisionConfig(
                 hidden_size=vision.hidden_size,
@@ -49,12 +59,15 @@ class InternVL(Family):
                 image_size=image_size,
                 patch_size=vision.patch_size,
             ).to_dict(),
-            text_config=LlamaConfig(**self.text_options(text, tokenizer), tie_word_embeddings=True).to_dict(),
+            text_config=language.to_dict(),
             image_token_id=processor.image_token_id,
             image_seq_length=processor.image_seq_length,
-            tie_word_embeddings=True,
+            tie_word_embeddings=tied,
         )
-        return self.with_ends(InternVLForConditionalGeneration(config), tokenizer)
+        model = InternVLForConditionalGeneration(config)
+        if pretrained:
+            put_text(model, pretrained)
+        return self.with_ends(model, tokenizer)
 
     def picture_text(self, processor) -> str:
         return f"{processor.start_image_token}{super().picture_text(processor)}{processor.end_image_token}"

@@ -28,12 +28,13 @@ from mis.code import code_digest
 from mis.errors import MisError
 from mis.mixing import read_mixture
 from mis.mixtures import ARMS
+from mis.models import checkpoint_identity
 from mis.models.checkpoint import load_checkpoint
 from mis.models.families import FAMILIES, family_of
 from mis.models.features import FeatureStore, load_pixels
 from mis.progress import track
 from mis.samples import Example
-from mis.settings import Settings, Stage
+from mis.settings import Model, Settings, TextFolder
 from mis.sources import TRAINING_SOURCES
 from mis.sources.labels import thoughtful, with_thoughts
 from mis.store import read_jsonl, write_csv_atomic, write_text_atomic
@@ -93,7 +94,7 @@ def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> st
     """Digest of settings, data and code: 16 hex digits. A change in any of them makes another model."""
     model = settings.models[name]
     decided = [model.family, model.thinks, model.pretraining.model_dump(mode="json"), settings.training.max_length]
-    digest = _digest(settings, model.family, decided, seed, ("captions", "general"))
+    digest = _digest(settings, model, decided, seed, ("captions", "general"))
     digest.update("\n".join(vocabulary(settings, thinks=model.thinks)).encode())
     if model.thinks:
         digest.update((settings.paths.data / "thoughts" / "general.jsonl").read_bytes())
@@ -106,14 +107,16 @@ def eyes_key(settings: Settings, name: str, seed: int) -> str:
     """Digest of what decides a vision stage: models that differ in their language model's depth share the eyes."""
     model = settings.models[name]
     made_of = model.pretraining.model_dump(mode="json", include={"vision", "text", "vision_stage", "threads"})
-    digest = _digest(settings, model.family, [model.family, made_of], seed, ("captions",))
+    digest = _digest(settings, model, [model.family, made_of], seed, ("captions",))
     digest.update("\n".join(vocabulary(settings)).encode())
     return digest.hexdigest()[:16]
 
 
-def _digest(settings: Settings, family: str, decided: list, seed: int, sources: Sequence[str]):
+def _digest(settings: Settings, model: Model, decided: list, seed: int, sources: Sequence[str]):
     digest = hashlib.sha256()
     digest.update(json.dumps([decided, seed, settings.world.image_size, torch.__version__]).encode())
+    if isinstance(model.pretraining.text, TextFolder):
+        digest.update(checkpoint_identity(model.pretraining.text.folder).encode())
     for source in sources:
         root = settings.paths.data / source
         for path in sorted(root.rglob("*")):
@@ -126,7 +129,8 @@ def _digest(settings: Settings, family: str, decided: list, seed: int, sources: 
         "training/fit.py",
         "training/encoding.py",
         "models/family.py",
-        f"models/{family}.py",
+        "models/backbone.py",
+        f"models/{model.family}.py",
         "models/processing.py",
         "models/features.py",
     ):
@@ -152,7 +156,9 @@ def _fresh(settings: Settings, name: str, seed: int, *, thinks: bool):
     model, size = settings.models[name], settings.world.image_size
     family, pretraining = FAMILIES[model.family], model.pretraining
     torch.manual_seed(seed)
-    processor = family.build_processor(vocabulary(settings, thinks=thinks), size, pretraining.vision.patch_size)
+    options = {"text": pretraining.text.folder} if isinstance(pretraining.text, TextFolder) else {}
+    words = vocabulary(settings, thinks=thinks)
+    processor = family.build_processor(words, size, pretraining.vision.patch_size, **options)
     return family.build(pretraining, processor, size), processor
 
 
@@ -208,7 +214,7 @@ def _eyes(settings: Settings, name: str, seed: int) -> Path:
         print(f"vision stage: {key} taken from the cache", flush=True)
         return folder
     network, processor = _fresh(settings, name, seed, thinks=False)
-    curve = _vision_stage(network, processor, settings, settings.models[name].pretraining.vision_stage, seed)
+    curve = _vision_stage(network, processor, settings, name, seed)
     made = layout.scratch(settings, name, seed, "eyes") / key
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
@@ -222,7 +228,7 @@ def _eyes(settings: Settings, name: str, seed: int) -> Path:
 
 
 def _seeing(network) -> dict[str, torch.Tensor]:
-    """What the vision stage trains: tower, projector, word vectors."""
+    """What the vision stage trains: tower, projector, word vectors (a pretrained model's it leaves as they are)."""
     weights = {
         f"{part}.{key}": value
         for part, module in family_of(network).eyes(network).items()
@@ -246,12 +252,29 @@ def open_eyes(network, processor, eyes: Path) -> None:
                 value.copy_(weights[key])
 
 
-def _vision_stage(model, processor, settings: Settings, stage: Stage, seed: int) -> list[dict]:
+def _spelling(tokenizer, words: Sequence[str]) -> list[list[int]]:
+    """The tokens of each word as it stands within a sentence (a word-level tokenizer has one each)."""
+    return [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+
+
+def word_vectors(embedding: torch.nn.Embedding, spelling: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(words, width): a word's vector is the mean of its tokens'."""
+    if all(len(tokens) == 1 for tokens in spelling):
+        return embedding(torch.tensor([token for (token,) in spelling]))
+    flat = embedding(torch.tensor([token for tokens in spelling for token in tokens]))
+    rows = torch.tensor([row for row, tokens in enumerate(spelling) for _ in tokens])
+    sums = torch.zeros(len(spelling), flat.shape[1]).index_add(0, rows, flat)
+    return sums / torch.tensor([len(tokens) for tokens in spelling]).unsqueeze(1)
+
+
+def _vision_stage(model, processor, settings: Settings, name: str, seed: int) -> list[dict]:
     """Learn to name: softmax over the vocabulary, the words of a caption sharing the target equally.
 
     A word's logit is the log-sum-exp over image tokens of a scaled cosine between token and word embedding: one token
-    that sees the object is enough.
+    that sees the object is enough. Word embeddings are trained too, unless they are a pretrained language model's:
+    those mean something already, and the eyes learn to speak to them.
     """
+    stage = settings.models[name].pretraining.vision_stage
     examples = corpus(settings, "captions")
     paths = [settings.paths.data / example.images[0] for example in examples]
     pixels = torch.cat([load_pixels(processor, paths[i : i + 1024]).half() for i in range(0, len(paths), 1024)])
@@ -262,14 +285,15 @@ def _vision_stage(model, processor, settings: Settings, stage: Stage, seed: int)
         for word in example.response.split():
             targets[row, column[word]] = 1.0
     targets /= targets.sum(1, keepdim=True)
-    ids = torch.tensor(processor.tokenizer.convert_tokens_to_ids(words))
+    spelling = _spelling(processor.tokenizer, words)
+    fixed_words = isinstance(settings.models[name].pretraining.text, TextFolder)
 
     network, family = model.model, family_of(model)
     embedding = network.get_input_embeddings()
     scale = torch.nn.Parameter(torch.tensor(math.log(15.0)))
     trained = [
         *(parameter for part in family.eyes(model).values() for parameter in part.parameters()),
-        *embedding.parameters(),
+        *(() if fixed_words else embedding.parameters()),
         scale,
     ]
     optimiser = torch.optim.AdamW(trained, lr=stage.learning_rate, weight_decay=stage.weight_decay)
@@ -288,7 +312,8 @@ def _vision_stage(model, processor, settings: Settings, stage: Stage, seed: int)
         images = pixels[batch].float()
         images = torch.roll(images, tuple(rng.integers(-3, 4, 2).tolist()), (2, 3))  # a small shift, as augmentation
         tokens = family.project(model, processor, images)
-        cosine = torch.nn.functional.normalize(tokens, dim=-1) @ torch.nn.functional.normalize(embedding(ids), dim=-1).T
+        vectors = torch.nn.functional.normalize(word_vectors(embedding, spelling), dim=-1)
+        cosine = torch.nn.functional.normalize(tokens, dim=-1) @ vectors.T
         logits = torch.logsumexp(cosine * scale.exp(), dim=1)
         loss = -(torch.log_softmax(logits, dim=-1) * targets[batch]).sum(1).mean()
         optimiser.zero_grad()
