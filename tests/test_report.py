@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from mis.benchmarks import BENCHMARKS
 from mis.errors import MisError
@@ -26,7 +24,7 @@ from mis.report.specs import SPECS
 from mis.report.statistics import align, paired_difference
 from mis.report.tables import TABLES, build_table, write_table
 from mis.scoring import COLUMNS
-from mis.settings import Settings, load, validate
+from mis.settings import Settings, load
 from mis.statistics import wilson
 from mis.taxonomy import CATEGORIES
 
@@ -551,36 +549,3 @@ def test_a_table_needs_neither_torch_nor_pandas_nor_matplotlib():
     environment = {"PYTHONPATH": str(ROOT / "src"), "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_finished_run_is_kept_and_an_unfinished_one_is_not(tmp_path):
-    from mis.report.reference import keep, timings
-
-    folder = tmp_path / "results" / "benchmarks"
-    (folder / "train_arm").mkdir(parents=True)
-    header = "s\th:m:s\tmax_rss\n"
-    (folder / "train_arm" / "a.tsv").write_text(header + "10.5\t0:00:10\t100.0\n")
-    (folder / "train_arm" / "b.tsv").write_text(header + "20.0\t0:00:20\t-\n")
-    (folder / "score.tsv").write_text(header + "2.0\t0:00:02\t50.0\n")
-    assert timings(folder) == [
-        {"rule": "train_arm", "jobs": 2, "total_s": 30.5, "longest_s": 20.0, "peak_mb": 100},
-        {"rule": "score", "jobs": 1, "total_s": 2.0, "longest_s": 2.0, "peak_mb": 50},
-    ]
-    root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "data", root / "data")
-    raw = yaml.safe_load((ROOT / "config" / "smoke.yaml").read_text())
-    raw["paths"] |= {"results": str(tmp_path / "results"), "figures": str(tmp_path / "figures")}
-    settings = validate(raw)
-    with pytest.raises(MisError, match="scores.csv"):
-        keep(settings, root)
-    assert not (root / "results").exists()
-    (tmp_path / "results" / "tables").mkdir()
-    (tmp_path / "figures").mkdir()
-    for name in ("config.yaml", "scores.csv", "headline.md", "tables/table4.md"):
-        (tmp_path / "results" / name).write_text(name)
-    (tmp_path / "figures" / "figure4.pdf").write_text("figure")
-    target = keep(settings, root)
-    assert target == root / "results" / "reference" / "smoke"
-    assert (target / "tables" / "table4.md").read_text() == "tables/table4.md"
-    assert (root / "figures" / "reference" / "smoke" / "figure4.pdf").exists()
-    assert "Python" in (target / "machine.md").read_text()

@@ -15,13 +15,14 @@ from mis.report.reported import repository_root
 from mis.settings import Settings
 from mis.store import write_csv_atomic, write_text_atomic
 
-KEPT = ("config.yaml", "scores.csv", "headline.md", "tables")
+KEPT = ("config.yaml", "scores.csv", "headline.md", "claims.csv", "claims.md", "shape.csv", "shape.md", "tables")
+ALSO = ("agreement.csv", "agreement.md", "skills", "latency")  # where the run has them
 DERIVED = shutil.ignore_patterns("*.html")  # pages of the report, the same tables once more
-COLUMNS = ("rule", "jobs", "total_s", "longest_s", "peak_mb")
+COLUMNS = ("rule", "jobs", "total_s", "cpu_s", "longest_s", "peak_mb")
 
 
 def keep(settings: Settings, root: Path | None = None) -> Path:
-    """Copy scores, tables and figures to `results/reference/<scale>` and `figures/reference/<scale>`.
+    """Copy scores, claims, tables and figures to `results/reference/<scale>` and `figures/reference/<scale>`.
 
     Where the run has made the PDF, it goes to `paper/reproduction.pdf`.
     `timings.csv` sums the jobs' seconds and peak memory by rule, from Snakemake's benchmark files; `machine.md` names
@@ -34,7 +35,7 @@ def keep(settings: Settings, root: Path | None = None) -> Path:
         raise MisError(f"{results}: {', '.join(missing)} not there; finish the run first: snakemake --cores all")
     target = root / "results" / "reference" / settings.scale
     target.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
+    for name in (*KEPT, *(name for name in ALSO if (results / name).exists())):
         if (results / name).is_dir():
             shutil.copytree(results / name, target / name, ignore=DERIVED, dirs_exist_ok=True)
         else:
@@ -48,25 +49,30 @@ def keep(settings: Settings, root: Path | None = None) -> Path:
 
 
 def timings(folder: Path) -> list[dict]:
-    """Seconds and peak memory (MB) of a run's jobs by rule, the longest total first."""
-    jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    """Seconds, CPU seconds and peak memory (MB) of a run's jobs by rule, the longest total first."""
+    jobs: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     for path in sorted(folder.rglob("*.tsv")):
         rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
         with open(path, encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file, delimiter="\t"):
-                peak = row["max_rss"]
-                jobs[rule].append((float(row["s"]), 0.0 if peak in ("", "-", "NA") else float(peak)))
+                jobs[rule].append(tuple(_number(row.get(column, "")) for column in ("s", "cpu_time", "max_rss")))
     rows = [
         {
             "rule": rule,
             "jobs": len(measured),
-            "total_s": round(sum(seconds for seconds, _ in measured), 1),
-            "longest_s": round(max(seconds for seconds, _ in measured), 1),
-            "peak_mb": round(max(peak for _, peak in measured)),
+            "total_s": round(sum(seconds for seconds, _, _ in measured), 1),
+            "cpu_s": round(sum(cpu for _, cpu, _ in measured), 1),
+            "longest_s": round(max(seconds for seconds, _, _ in measured), 1),
+            "peak_mb": round(max(peak for _, _, peak in measured)),
         }
         for rule, measured in jobs.items()
     ]
     return sorted(rows, key=lambda row: -row["total_s"])
+
+
+def _number(text: str) -> float:
+    """A cell of a benchmark file; a job that ended before it was looked at has none."""
+    return 0.0 if text in ("", "-", "NA") else float(text)
 
 
 def machine() -> str:
