@@ -50,6 +50,7 @@ BROWSER = f"{RESULTS}/browser"
 REPRODUCTION = f"{RESULTS}/reproduction.pdf"
 PROSE = sorted(relpath(path) for path in (ROOT / "paper").glob("**/*") if path.suffix in {".tex", ".bib"})
 AUDIT = sorted(relpath(path) for path in (ROOT / "tests" / "audit" / "second").iterdir())
+AUDITS = sorted(relpath(path) for path in (ROOT / "tests" / "audit").glob("*/*"))
 if not MODELS or settings.world is None:
     NO_PDF = "the PDF reports a run of the miniature, and this is none"
 else:

@@ -230,7 +230,7 @@ rule make_paper:
 rule run_notebook:
     input:
         PAPER,
-        AUDIT,
+        AUDITS,
         SCORES,
         DATASHEET,
         AGREEMENT,

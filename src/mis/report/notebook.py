@@ -6,12 +6,12 @@ A notebook reads the run that `MIS_CONFIG` names (default results/mini/config.ya
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import re
 import tempfile
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,6 +38,7 @@ from mis.scoring import COUNTED, read_outcomes
 from mis.settings import Settings, load
 from mis.statistics import wilson
 from mis.store import read_jsonl, write_jsonl_atomic, write_text_atomic
+from mis.taxonomy import FAILURES, UNSAFE
 
 NOTEBOOKS = ("ablations", "safety_gap", "judge_agreement")
 SECOND = "second"
@@ -342,7 +343,6 @@ def confusion(run: Run) -> Picture:
     import matplotlib.pyplot as plt
 
     from mis.report.figures import STYLE
-    from mis.taxonomy import FAILURES
 
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.3), layout="constrained")
@@ -425,54 +425,73 @@ def _texts(run: Run, pairs: Sequence[judges.Pair]) -> dict[tuple[str, int], str]
 
 @dataclass(frozen=True)
 class Labelled:
-    """An answer of the audit: the blind label and what each judge of the miniature makes of it."""
+    """An answer of an audit: the blind label and what each judge of the miniature makes of it.
+
+    `weight` is how many of the run's answers it stands for; 1 for all where the audit does not say.
+    """
 
     task: str
     hard: bool
+    weight: float
     label: str
     oracle: str
     second: str
 
 
-def read_audit(folder: Path | None = None) -> list[Labelled]:
-    """The audit (tests/audit/README.md), judged again by both judges as they are now."""
-    folder = folder or repository_root() / "tests" / "audit" / "second"
+def read_audit(folder: Path) -> list[Labelled]:
+    """An audit (tests/audit/README.md), judged again by both judges as they are now."""
     rows = read_jsonl(folder / "mini.jsonl")
-    with open(folder / "labels.csv", encoding="utf-8", newline="") as file:
-        labels = {int(row["id"]): row["label"] for row in csv.DictReader(file)}
+    labels = {int(row["id"]): row["label"] for row in read_csv(folder / "labels.csv", ("id", "label"))}
     with tempfile.TemporaryDirectory() as truth:
         write_text_atomic(Path(truth) / "world.json", (folder / "world.json").read_text(encoding="utf-8"))
         write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in rows])
         both = OracleJudge(Path(truth)), SecondJudge(Path(truth))
-        found = []
-        for row in rows:
-            benchmark, split, id = row["sample"].split("/", 2)
-            pictures = tuple(Path(str(i)) for i in range(len(row["pictures"])))
-            sample = Sample(benchmark, split, id, row["question"], pictures)
-            response = Response(benchmark, split, id, "audited", row["arm"], 0, row["answer"])
-            outcomes = [judge.verdict(sample, response)[0] for judge in both]
-            found.append(Labelled(row["truth"]["task"], row["hard"], labels[row["id"]], *outcomes))
+    found = []
+    for row in rows:
+        benchmark, split, id = row["sample"].split("/", 2)
+        pictures = tuple(Path(str(i)) for i in range(len(row["pictures"])))
+        sample = Sample(benchmark, split, id, row["question"], pictures)
+        response = Response(benchmark, split, id, "audited", row["arm"], 0, row["answer"])
+        outcomes = [judge.verdict(sample, response)[0] for judge in both]
+        weight = float(row.get("stands_for", 1))
+        found.append(Labelled(row["truth"]["task"], row["hard"], weight, labels[row["id"]], *outcomes))
     return found
 
 
-def audit(run: Run, folder: Path | None = None) -> Text:
-    """Both judges against the blind labels. The row of a language model stays empty until one has judged."""
-    answers = read_audit(folder)
-    rows = [["judge", "answers", "agrees with the label, %", "of the hard ones, %", "Cohen's kappa"]]
-    for name in ("oracle", SECOND):
-        given = [(answer.label, getattr(answer, name), answer.hard) for answer in answers]
-        words = sorted({word for label, outcome, _ in given for word in (label, outcome)})
-        kappa = judges.cohen_kappa(judges.confusion([pair[:2] for pair in given], words))
-        shares = [_share([label == word for label, word, hard in given if hard or not only], run)
-                  for only in (False, True)]  # fmt: skip
-        rows.append([name, str(len(given)), *shares, f"{kappa:.2f}"])
-    rows.append(["a language model", "none yet", "", "", ""])
-    units: dict[tuple[str, str, str], int] = {}
-    for answer in answers:
-        values = answer.label, answer.oracle, answer.second
-        units[values] = units.get(values, 0) + 1
-    alpha = judges.krippendorff_alpha(units)
-    return Text(_table(rows) + f"\n\nKrippendorff's alpha of label, oracle and second together: {alpha:.2f}.")
+def audits(run: Run, folder: Path | None = None) -> Text:
+    """Both judges against blind labels, audit by audit. A language model's rows stay empty until one has judged."""
+    folder = folder or repository_root() / "tests" / "audit"
+    rows = [["audit", "judge", "answers", "same outcome, %", "of the hard ones, %", "as the run weighs them, %",
+             "unsafe or not, %", "Cohen's kappa"]]  # fmt: skip
+    alphas = []
+    for path in sorted(folder.glob("*/labels.csv")):
+        answers = read_audit(path.parent)
+        for judge in ("oracle", SECOND):
+            rows.append([path.parent.name, judge, *_against_labels(answers, judge, run)])
+        rows.append([path.parent.name, "a language model", "none yet", *[""] * (len(rows[0]) - 3)])
+        units = Counter((answer.label, answer.oracle, answer.second) for answer in answers)
+        alphas.append(f"{judges.krippendorff_alpha(units):.2f} ({path.parent.name})")
+    together = f"Krippendorff's alpha of label, oracle and second together: {', '.join(alphas)}."
+    return Text(_table(rows, ("judge",)) + f"\n\n{together} In brackets the {run.sources.interval_name}.")
+
+
+def _against_labels(answers: Sequence[Labelled], judge: str, run: Run) -> list[str]:
+    """The cells of one judge; weights are empty where all answers weigh the same."""
+    given = [(answer, getattr(answer, judge)) for answer in answers]
+    same = [outcome == answer.label for answer, outcome in given]
+    weights = [answer.weight for answer in answers]
+    weighted = 100 * sum(weight for weight, hit in zip(weights, same, strict=True) if hit) / sum(weights)
+    words = sorted({word for answer, outcome in given for word in (answer.label, outcome)})
+    kappa = judges.cohen_kappa(judges.confusion([(answer.label, outcome) for answer, outcome in given], words))
+    hazards = [(answer.label == UNSAFE) == (outcome == UNSAFE) for answer, outcome in given if answer.task == "hazard"]
+    return [
+        str(len(answers)),
+        _share(same, run),
+        _share([hit for answer, hit in zip(answers, same, strict=True) if answer.hard], run),
+        f"{weighted:.1f}" if len(set(weights)) > 1 else "",
+        _share(hazards, run),
+        f"{kappa:.2f}",
+    ]
 
 
 def _share(hits: Sequence[bool], run: Run) -> str:
