@@ -19,7 +19,6 @@ from mis.report.audit import audit
 from mis.report.figures import write_figure
 from mis.report.macros import CLAIM_COLUMNS, MACROS, NOT_RUN, Numbers, definitions, requests
 from mis.report.paper import build_paper
-from mis.report.reference import keep
 from mis.report.reported import ReportError
 from mis.report.tables import TABLES, write_table
 from mis.samples import Verdict, to_row
@@ -270,19 +269,6 @@ def test_without_latex_the_packages_are_named(settings, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ReportError, match="apt-get install latexmk texlive-latex-recommended"):
         build_paper(settings, [], [])
-
-
-def test_keeping_a_run_puts_its_pdf_beside_the_sources(settings, tmp_path):
-    root = tmp_path / "repository"
-    (root / "data" / "reported").mkdir(parents=True)
-    (root / "data" / "reported" / "paper_values.csv").touch()
-    (root / "paper").mkdir()
-    results = settings.paths.results
-    for name in ("config.yaml", "scores.csv", "headline.md", "tables/table1.md", "reproduction.pdf"):
-        write_text_atomic(results / name, name)
-    write_text_atomic(settings.paths.figures / "figure4.pdf", "")
-    keep(settings, root)
-    assert (root / "paper" / "reproduction.pdf").read_text() == "reproduction.pdf"
 
 
 def test_the_workflow_says_why_there_is_no_pdf(snakemake, tmp_path, monkeypatch):

@@ -1,4 +1,7 @@
-"""How well the oracle agrees with labels that were given without seeing its verdicts (`tests/audit/README.md`)."""
+"""How well the miniature's judges agree with labels that were given without seeing their verdicts.
+
+`tests/audit/README.md` says who labelled what.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,46 @@ from pathlib import Path
 
 from mis.judges.agreement import cohen_kappa, confusion
 from mis.judges.oracle import OracleJudge
+from mis.judges.second import SecondJudge
 from mis.report.reported import read_csv
 from mis.samples import Response, Sample
 from mis.store import read_jsonl, write_jsonl_atomic
 from mis.taxonomy import BENIGN_OUTCOMES, FAILURES, HAZARD_OUTCOMES
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An answer of an audit: the blind label and what each judge of the miniature makes of it.
+
+    `weight` is how many of the run's answers it stands for; 1 for all where the audit does not say.
+    """
+
+    task: str
+    hard: bool
+    weight: float
+    label: str
+    oracle: str
+    second: str
+
+
+def read_audit(folder: Path) -> list[Labelled]:
+    """An audit (tests/audit/README.md), judged again by both judges as they are now."""
+    rows = read_jsonl(folder / "mini.jsonl")
+    labels = {int(row["id"]): row["label"] for row in read_csv(folder / "labels.csv", ("id", "label"))}
+    with tempfile.TemporaryDirectory() as truth:
+        shutil.copy(folder / "world.json", truth)
+        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in rows])
+        both = OracleJudge(Path(truth)), SecondJudge(Path(truth))
+    found = []
+    for row in rows:
+        benchmark, split, id = row["sample"].split("/", 2)
+        pictures = tuple(Path(str(i)) for i in range(len(row["pictures"])))
+        sample = Sample(benchmark, split, id, row["question"], pictures)
+        response = Response(benchmark, split, id, "audited", row["arm"], 0, row["answer"])
+        outcomes = [judge.verdict(sample, response)[0] for judge in both]
+        weight = float(row.get("stands_for", 1))
+        found.append(Labelled(row["truth"]["task"], row["hard"], weight, labels[row["id"]], *outcomes))
+    return found
 
 
 @dataclass(frozen=True)
@@ -27,24 +66,14 @@ class Audit:
 
 
 def audit(folder: Path) -> Audit:
-    """Judge the answers of `mini.jsonl` with the present oracle and compare with `labels.csv`, both in `folder`."""
-    rows = read_jsonl(folder / "mini.jsonl")
-    labels = {row["id"]: row["label"] for row in read_csv(folder / "labels.csv", ("id", "label"))}
-    with tempfile.TemporaryDirectory() as truth:
-        shutil.copy(folder / "world.json", truth)
-        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in rows])
-        oracle = OracleJudge(Path(truth))
-    pairs = []
-    for row in rows:
-        benchmark, split, id = row["sample"].split("/", 2)
-        answer = Response(benchmark, split, id, "", row["arm"], 0, row["answer"])
-        outcome, _ = oracle.verdict(Sample(benchmark, split, id, row["question"]), answer)
-        pairs.append((outcome, labels[str(row["id"])]))
-    hard = [pair for pair, row in zip(pairs, rows, strict=True) if row["hard"]]
+    """The oracle, as it is now, against the labels of the audit in `folder`."""
+    answers = read_audit(folder)
+    hard = [answer for answer in answers if answer.hard]
+    pairs = [(answer.oracle, answer.label) for answer in answers]
     return Audit(
-        answers=len(pairs),
-        equal=sum(outcome == label for outcome, label in pairs),
+        answers=len(answers),
+        equal=sum(answer.oracle == answer.label for answer in answers),
         hard=len(hard),
-        hard_equal=sum(outcome == label for outcome, label in hard),
+        hard_equal=sum(answer.oracle == answer.label for answer in hard),
         kappa=cohen_kappa(confusion(pairs, (*HAZARD_OUTCOMES, *BENIGN_OUTCOMES, *FAILURES))),
     )

@@ -9,11 +9,9 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -23,9 +21,8 @@ from mis import layout
 from mis.benchmarks import BY_ID
 from mis.errors import MisError
 from mis.judges import agreement as judges
-from mis.judges.oracle import OracleJudge
-from mis.judges.second import SecondJudge
 from mis.report import names
+from mis.report.audit import Labelled, read_audit
 from mis.report.colours import COLOURS
 from mis.report.rendering import escape_markdown, grid, to_markdown
 from mis.report.reported import read_csv, repository_root
@@ -33,11 +30,10 @@ from mis.report.scores import Cell
 from mis.report.sources import Sources
 from mis.report.statistics import align, paired_difference
 from mis.report.tables import build_table, interval, number
-from mis.samples import Response, Sample
 from mis.scoring import COUNTED, read_outcomes
 from mis.settings import Settings, load
 from mis.statistics import wilson
-from mis.store import read_jsonl, write_jsonl_atomic, write_text_atomic
+from mis.store import read_jsonl
 from mis.taxonomy import FAILURES, UNSAFE
 
 NOTEBOOKS = ("ablations", "safety_gap", "judge_agreement")
@@ -421,41 +417,6 @@ def _texts(run: Run, pairs: Sequence[judges.Pair]) -> dict[tuple[str, int], str]
                 if (row["key"], row["seed"]) in wanted:
                     texts[row["key"], row["seed"]] = row["text"]
     return texts
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """An answer of an audit: the blind label and what each judge of the miniature makes of it.
-
-    `weight` is how many of the run's answers it stands for; 1 for all where the audit does not say.
-    """
-
-    task: str
-    hard: bool
-    weight: float
-    label: str
-    oracle: str
-    second: str
-
-
-def read_audit(folder: Path) -> list[Labelled]:
-    """An audit (tests/audit/README.md), judged again by both judges as they are now."""
-    rows = read_jsonl(folder / "mini.jsonl")
-    labels = {int(row["id"]): row["label"] for row in read_csv(folder / "labels.csv", ("id", "label"))}
-    with tempfile.TemporaryDirectory() as truth:
-        write_text_atomic(Path(truth) / "world.json", (folder / "world.json").read_text(encoding="utf-8"))
-        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in rows])
-        both = OracleJudge(Path(truth)), SecondJudge(Path(truth))
-    found = []
-    for row in rows:
-        benchmark, split, id = row["sample"].split("/", 2)
-        pictures = tuple(Path(str(i)) for i in range(len(row["pictures"])))
-        sample = Sample(benchmark, split, id, row["question"], pictures)
-        response = Response(benchmark, split, id, "audited", row["arm"], 0, row["answer"])
-        outcomes = [judge.verdict(sample, response)[0] for judge in both]
-        weight = float(row.get("stands_for", 1))
-        found.append(Labelled(row["truth"]["task"], row["hard"], weight, labels[row["id"]], *outcomes))
-    return found
 
 
 def audits(run: Run, folder: Path | None = None) -> Text:
