@@ -101,6 +101,10 @@ class Scores:
         self.models = list(dict.fromkeys(key[0] for key in self._cells))
         self.methods = list(dict.fromkeys(key[1] for key in self._cells))
         self.seeds = sorted({cell.seed for cell in rows.values()} - {POOLED})
+        self.seeds_of = {
+            model: sorted({cell.seed for key, cell in rows.items() if key[0] == model} - {POOLED})
+            for model in self.models
+        }
         self._analogues = analogues
         self._run_model: dict[str, str] = {}
         for model in self.models:

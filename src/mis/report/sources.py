@@ -76,8 +76,14 @@ class Sources:
 
     @property
     def seeds_text(self) -> str:
-        seeds = self.scores.seeds
-        return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds)} pooled"
+        """The seeds behind the numbers; where models differ, whose. An arm with fewer seeds shows its own n."""
+        models: dict[str, list[str]] = {}
+        for model, seeds in self.scores.seeds_of.items():
+            text = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(seeds)} pooled"
+            models.setdefault(text, []).append(model)
+        if len(models) == 1:
+            return next(iter(models))
+        return "; ".join(f"{text} ({', '.join(names)})" for text, names in models.items())
 
     def run_notes(self, models: Iterable[str]) -> list[str]:
         """Which run stands beside which of `models` (reported ids), and how to read a measured cell."""
