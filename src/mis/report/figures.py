@@ -331,7 +331,7 @@ def _figure_s2(sources: Sources) -> Figure:
     wanted = [where for _, where, *_ in rates]
     measured = {model: [arm for arm in counts if all(scores.get(model, arm, *where) for where in wanted)]
                 for model in scores.models}  # fmt: skip
-    found = [(model, arms) for model, arms in measured.items() if arms]
+    found = [(model, arms) for model, arms in measured.items() if len(arms) > 1]  # one point is no curve
     figure, axes = plt.subplots(figsize=(6.5, 3.4) if found else (7.2, 1.2), layout="constrained")
     if not found:
         _nothing(axes, f"Figure S2 has no data: {scores.path} has no rates of MIRage with benign pairs.")
