@@ -262,17 +262,18 @@ def _figure9(sources: Sources) -> Figure:
 def _figure_s1(sources: Sources) -> Figure:
     """What ASR hides: how often an arm helps with harmless pairs, and with hazardous ones.
 
-    Over-flagging alone would flatter an arm that refuses or misreads every harmless pair.
+    Over-flagging alone would flatter an arm that refuses or misreads every harmless pair. Only the study's first model:
+    Table S1 has the others.
     """
     scores = sources.scores
     points = []
-    for model in scores.models:
+    for model in scores.models[:1]:
         for method in [*(arm for arm in ARMS if arm in scores.methods), *(m for m in scores.methods if m not in ARMS)]:
             x = scores.get(model, method, "benign_control", "", "helpful_rate")
             y = scores.get(model, method, "mis", "hard", "asr")
             if x and y:
                 points.append((model, method, x, y))
-    figure, axes = plt.subplots(figsize=(6.2, 3.9) if points else (7.2, 1.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 4.2) if points else (7.2, 1.2), layout="constrained")
     if not points:
         _nothing(
             axes, f"Figure S1 has no data: {scores.path} has no rates on benign pairs, and the paper reports none."
@@ -281,7 +282,7 @@ def _figure_s1(sources: Sources) -> Figure:
         return figure
     methods = list(dict.fromkeys(method for _, method, _, _ in points))
     markers = "osD^v<>Pph8X*d"
-    for model, method, x, y in points:
+    for _, method, x, y in points:
         i = methods.index(method)
         colour = COLOURS.get(method, "#999999")
         ours = method in ARMS and ARMS[method].ours
@@ -289,17 +290,18 @@ def _figure_s1(sources: Sources) -> Figure:
         axes.errorbar(x.value, y.value, xerr=_error(x), yerr=_error(y), fmt=markers[i % len(markers)], color=colour,
                       ecolor="#777777", elinewidth=0.8, alpha=0.9, markersize=7 if ours else 5.5,
                       markeredgecolor="black", markeredgewidth=1.0 if ours else 0.4,
-                      label=label if len(scores.models) == 1 else f"{label}, {names.model(model)}")  # fmt: skip
+                      label=label)  # fmt: skip
     axes.set_xlabel("Benign pairs that are helped ↑ (%)")
     axes.set_ylabel("ASR on MIS-hard ↓ (%)")
     axes.set_xlim(-4, 104)
     axes.set_ylim(-4, 104)
     axes.grid(linewidth=0.4, color="#DDDDDD")
     axes.set_axisbelow(True)
-    axes.annotate("better", (72, 28), (56, 44), arrowprops={"arrowstyle": "->", "color": "#777777"}, color="#777777")
+    axes.annotate("better", (98, 4), (80, 20), arrowprops={"arrowstyle": "->", "color": "#777777"}, color="#777777")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     sns.despine(figure)
-    _footer(figure, sources, f"Bars: {sources.interval_name}. Not in the paper.")
+    others = f"{names.model(points[0][0])}; other models: Table S1. " if len(scores.models) > 1 else ""
+    _footer(figure, sources, f"{others}Bars: {sources.interval_name}. Not in the paper.")
     return figure
 
 
