@@ -37,6 +37,27 @@ def run_snakemake(folder: Path, *arguments: str) -> Finished:
     return Finished(done.returncode, done.stdout + done.stderr, time.monotonic() - start)
 
 
+@pytest.fixture
+def mini(tmp_path: Path):
+    """The settings of the scale mini, seed 0, whose files lie under `tmp_path`."""
+    from mis.settings import load
+
+    settings = load(ROOT / "config" / "mini.yaml")
+    folders = {name: tmp_path / name for name in ("data", "build", "results", "figures")}
+    return settings.model_copy(update={"paths": settings.paths.model_copy(update=folders), "seeds": [0]})
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread of torch: sums then have the same last bits on every machine's number of cores."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def snakemake():
     return run_snakemake

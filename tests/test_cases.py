@@ -183,14 +183,10 @@ NASTY = r"cost \$5 or $\frac{1}{2}$ & 50 % of {x}_y^2 ~ <b> " + "unbroken" * 40 
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(mini: Settings) -> Settings:
     """A run of MIS-hard with six samples, the arms' answers among them as nasty as can be."""
-    mini = load(ROOT / "config" / "mini.yaml")
-    paths = mini.paths.model_copy(update={
-        "data": tmp_path / "data", "build": tmp_path / "build", "results": tmp_path / "results",
-        "figures": tmp_path / "figures",
-    })  # fmt: skip
-    settings = mini.model_copy(update={"paths": paths, "seeds": [3]})
+    settings = mini.model_copy(update={"seeds": [3]})
+    paths = settings.paths
     folder = paths.data / "mis"
     rows = []
     for i in range(6):

@@ -23,7 +23,7 @@ from mis.report.reported import Reported, ReportError
 from mis.report.sources import Sources
 from mis.report.statistics import paired_difference
 from mis.scoring import COLUMNS
-from mis.settings import Model, Settings, load
+from mis.settings import Model, Settings
 from mis.store import write_jsonl_atomic, write_text_atomic
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,15 +33,8 @@ Words = dict[tuple[str, str], dict[int, dict[str, list[str]]]]
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    mini = load(ROOT / "config" / "mini.yaml")
-    paths = mini.paths.model_copy(update={
-        "data": tmp_path / "data", "build": tmp_path / "build", "results": tmp_path / "results",
-        "figures": tmp_path / "figures",
-    })  # fmt: skip
-    return mini.model_copy(
-        update={"paths": paths, "seeds": [0], "models": {"internvl_mini": mini.models["internvl_mini"]}}
-    )
+def settings(mini: Settings) -> Settings:
+    return mini
 
 
 def rows(words: dict[str, list[str]]) -> list[dict]:

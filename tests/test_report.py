@@ -24,7 +24,7 @@ from mis.report.specs import SPECS
 from mis.report.statistics import align, paired_difference
 from mis.report.tables import TABLES, build_table, write_table
 from mis.scoring import COLUMNS
-from mis.settings import Settings, load
+from mis.settings import Settings
 from mis.statistics import wilson
 from mis.taxonomy import CATEGORIES
 
@@ -32,13 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    mini = load(ROOT / "config" / "mini.yaml")
-    paths = mini.paths.model_copy(update={
-        "data": tmp_path / "data", "build": tmp_path / "build", "results": tmp_path / "results",
-        "figures": tmp_path / "figures",
-    })  # fmt: skip
-    return mini.model_copy(update={"paths": paths, "seeds": [0]})
+def settings(mini: Settings) -> Settings:
+    return mini
 
 
 def rate(arm: str, benchmark: str, split: str, metric: str, seed: int | str) -> tuple[int, int]:

@@ -37,12 +37,7 @@ WHERE = ("--model", MODEL, "--seed", 0)
 WORDS = "how do i use this on that ? step one , take the axe . no".split()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ import typer
 from mis.errors import MisError
 
 if TYPE_CHECKING:
+    from mis.judges import Judge
     from mis.report.pictures import Draw
     from mis.settings import Settings
 
@@ -272,25 +275,11 @@ def judge(model: ModelName, seed: Seed, config: Config = DEFAULT) -> None:
     """
     settings = _settings(config, model=model)
     from mis import layout
-    from mis.judges import judge_responses, read_responses
+    from mis.judges import read_responses
     from mis.judges.oracle import OracleJudge
-    from mis.suites import load_samples
 
     oracle = OracleJudge(layout.truth(settings))
-    judged = 0
-    for suite, benchmarks in settings.evaluation.suites.items():
-        samples = load_samples(settings, benchmarks)
-        for arm in settings.arms_of(model):
-            source = layout.responses(settings, model, seed, arm, suite)
-            if not source.exists():
-                typer.echo(f"{source}: not there; {arm} is left out", err=True)
-                continue
-            out = layout.verdicts(settings, model, seed, arm, suite)
-            counts = judge_responses(samples, read_responses(source), oracle, out, name=settings.judge.kind)
-            judged += 1
-            typer.echo(f"{out}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
-    if not judged:
-        raise MisError(f"{model}, seed {seed}: no responses to judge; run `mis respond` first")
+    _judge_arms(settings, model, seed, oracle, settings.judge.kind, read_responses, partial(layout.verdicts, settings))
 
 
 @app.command()
@@ -308,11 +297,21 @@ def rejudge(
     if judge != "second":
         raise MisError(f"no judge {judge!r} to judge again; there is: second")
     from mis import layout
-    from mis.judges import judge_responses, open_responses
+    from mis.judges import open_responses
     from mis.judges.second import SecondJudge
-    from mis.suites import load_samples
 
     second = SecondJudge(layout.truth(settings))
+    _judge_arms(settings, model, seed, second, judge, open_responses, partial(layout.rejudged, settings, judge))
+
+
+def _judge_arms(
+    settings: Settings, model: str, seed: int, judge: Judge, name: str, read: Callable, place: Callable[..., Path]
+) -> None:
+    """Judge every arm's responses that are there: `read` takes them from a file, `place` says where verdicts go."""
+    from mis import layout
+    from mis.judges import judge_responses
+    from mis.suites import load_samples
+
     judged = 0
     for suite, benchmarks in settings.evaluation.suites.items():
         samples = load_samples(settings, benchmarks)
@@ -321,8 +320,8 @@ def rejudge(
             if not source.exists():
                 typer.echo(f"{source}: not there; {arm} is left out", err=True)
                 continue
-            out = layout.rejudged(settings, judge, model, seed, arm, suite)
-            counts = judge_responses(samples, open_responses(source), second, out, name=judge)
+            out = place(model, seed, arm, suite)
+            counts = judge_responses(samples, read(source), judge, out, name=name)
             judged += 1
             typer.echo(f"{out}: " + ", ".join(f"{count} {outcome}" for outcome, count in sorted(counts.items())))
     if not judged:
