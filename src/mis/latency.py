@@ -44,7 +44,9 @@ def measure_latency(settings: Settings, model_name: str, seed: int, load: Callab
     return path
 
 
-def timed(model: AnsweringModel, samples: Sequence[Sample], warm_up: int, label: str = "", clock=time.perf_counter):
+def timed(
+    model: AnsweringModel, samples: Sequence[Sample], warm_up: int, label: str = "", clock=time.perf_counter
+) -> list[dict]:
     """Rows of seconds and tokens, one a sample; the first `warm_up` samples are asked once before without the clock."""
     rows = []
     with track(len(samples), label, enabled=bool(label)) as advance:

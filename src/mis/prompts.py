@@ -1,4 +1,4 @@
-"""The words around a question. Every model at every scale gets its text from here."""
+"""The words around a question, and around a thought. Every model at every scale gets its text from here."""
 
 from mis.samples import Sample
 
@@ -12,3 +12,16 @@ def user_text(sample: Sample) -> str:
     if not sample.options:
         return sample.question
     return f"{sample.question} options : {' , '.join(sample.options)}"
+
+
+THINK = "<think>", "</think>"  # the tags of reasoning models
+
+
+def thoughtful(thought: str, answer: str) -> str:
+    """An answer with a thought in front."""
+    return f"{THINK[0]} {thought} {THINK[1]} {answer}"
+
+
+def without_thought(text: str) -> str:
+    """What a reasoning model says after its thought; all of it where no thought ends."""
+    return text.rpartition(THINK[1])[2].strip()

@@ -17,6 +17,7 @@ from typing import Protocol
 from mis.benchmarks import BY_ID
 from mis.errors import MisError
 from mis.judges import choice
+from mis.prompts import without_thought
 from mis.samples import Response, Sample, Verdict, to_row
 from mis.store import Attempt, Journal, StoreError, journal_path, publish, read_jsonl, write_jsonl_atomic
 from mis.taxonomy import FAILED, FILTERED, TRUNCATED, UNPARSABLE
@@ -109,11 +110,6 @@ def _outcome(sample: Sample, response: Response, judge: Judge) -> tuple[str, str
         return choice.verdict(sample, response.text)
     outcome, reason = judge.verdict(sample, response)
     return outcome or (TRUNCATED if cut_off else UNPARSABLE), reason
-
-
-def without_thought(text: str) -> str:
-    """What a reasoning model says after its thought; all of it where no thought ends."""
-    return text.rpartition("</think>")[2].strip()
 
 
 def _benchmark(sample: Sample | Response) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from mis.errors import MisError
 from mis.models import Answer, AnsweringModel
-from mis.prompts import user_text
+from mis.prompts import user_text, without_thought
 from mis.samples import Sample, Turn
 from mis.settings import Prompts, Section
 
@@ -80,8 +80,7 @@ class Asking:
         answers = self.model.answer(requests) if requests else []
         for each, request, answer in zip(asked, requests, answers, strict=True):
             each.turns.append(Turn(user_text(request), len(request.images), answer.text))
-            # A reasoning model's thought is not what it says.
-            each.said[says] = answer.text.rpartition("</think>")[2].strip()
+            each.said[says] = without_thought(answer.text)
             each.last = answer
 
     def final(self, conversations: Sequence[Conversation], text: str, *, images: bool = True) -> None:

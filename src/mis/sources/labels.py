@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from mis.prompts import thoughtful
 from mis.samples import Example
 from mis.sources.common import SourceError, jsonl_rows, picture
 
@@ -50,14 +51,6 @@ def _replace(example: Example, rows: dict, root: Path, path: Path) -> Example:
             picture(root, name, row.where)
         changes["images"] = tuple(f"{root.name}/{name}" for name in row.values["images"])
     return dataclasses.replace(example, **changes)
-
-
-THINK = "<think>", "</think>"
-
-
-def thoughtful(thought: str, answer: str) -> str:
-    """An answer with a thought in front, in the tags of reasoning models."""
-    return f"{THINK[0]} {thought} {THINK[1]} {answer}"
 
 
 def with_thoughts(examples: list[Example], data: Path) -> list[Example]:

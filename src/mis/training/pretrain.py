@@ -33,10 +33,11 @@ from mis.models.checkpoint import load_checkpoint
 from mis.models.families import FAMILIES, family_of
 from mis.models.features import FeatureStore, load_pixels
 from mis.progress import track
+from mis.prompts import thoughtful
 from mis.samples import Example
 from mis.settings import Model, Settings, TextFolder
 from mis.sources import TRAINING_SOURCES
-from mis.sources.labels import thoughtful, with_thoughts
+from mis.sources.labels import with_thoughts
 from mis.store import read_jsonl, write_csv_atomic, write_text_atomic
 from mis.training.encoding import Collator, encode
 from mis.training.fit import fit
