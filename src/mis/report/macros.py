@@ -335,6 +335,13 @@ class Numbers:
         _known("rule with a benchmark", rule, self._timings)
         return f"{self._timings[rule]['total_s'] / 60:.1f}"
 
+    def jobs(self, rule: str) -> str:
+        """Jobs of a rule that have a benchmark file; "all" counts those of all rules."""
+        if rule == "all":
+            return _thousands(sum(row["jobs"] for row in self._timings.values()))
+        _known("rule with a benchmark", rule, self._timings)
+        return _thousands(self._timings[rule]["jobs"])
+
     def peak_memory(self) -> str:
         """The largest resident memory of any job, in GB."""
         if not self._timings:
@@ -446,6 +453,7 @@ MACROS: dict[str, Macro] = {
     "Mixture": Macro(("arm", "kind"), Numbers.mixture),
     "Kept": Macro(("step",), Numbers.kept),
     "Minutes": Macro(("rule",), Numbers.minutes),
+    "Jobs": Macro(("rule",), Numbers.jobs),
     "PeakMemory": Macro((), Numbers.peak_memory),
     "Machine": Macro((), lambda n: escape_latex(machine())),
     "Audited": Macro(("all or hard",), Numbers.audited),
