@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mis import layout
 from mis.mixing import read_mixture
 from mis.models.checkpoint import load_checkpoint
-from mis.models.features import FeatureStore, FeatureTower
+from mis.models.features import look
 from mis.settings import load
 from mis.training.encoding import Collator, encode
 from mis.training.fit import LengthGroups, sample_loss
@@ -49,21 +49,13 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     settings = load(options.config)
     model, processor = load_checkpoint(layout.checkpoint(settings, options.model, settings.seeds[0], "base"))
-    store = FeatureStore(
-        layout.features(settings, options.model, settings.seeds[0]), model.model.vision_tower.eval(), processor
-    )
-    model.model.vision_tower = FeatureTower()
+    store, _ = look(model, processor, layout.features(settings, options.model, settings.seeds[0]))
     freeze(model, ("language_model", "projector"))
     examples = read_mixture(layout.mixture(settings, options.arm))
     items = encode(processor, examples, settings.training.max_length)
     size = settings.training.global_batch_size
     order = list(LengthGroups([len(item.input_ids) for item in items], size, 0))
-    collate = Collator(
-        processor.tokenizer.pad_token_id,
-        processor.image_token_id,
-        processor.image_seq_length,
-        lambda names: store([locate(settings, name) for name in names]),
-    )
+    collate = Collator(processor, lambda names, views=(): store([locate(settings, name) for name in names], views))
     batches = [collate([items[i] for i in order[start : start + size]]) for start in range(0, 20 * size, size)]
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 

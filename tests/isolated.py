@@ -39,16 +39,25 @@ class Ended:
 
 
 class Command:
-    """`mis WORDS` begun in `folder`. `kill` is ("module:name", count): it dies at that call, by SIGKILL."""
+    """`mis WORDS` begun in `folder`. `kill` is ("module:name", count): it dies at that call, by SIGKILL.
 
-    def __init__(self, folder: Path, *words: object, kill: tuple[str, int] | None = None):
+    `environment` is laid over the process's own.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *words: object,
+        kill: tuple[str, int] | None = None,
+        environment: dict[str, str] | None = None,
+    ):
         arguments = [str(word) for word in words]
         if "--config" not in arguments:
             arguments += ["--config", str(CONFIG)]
         self._log = Path(tempfile.mkstemp(suffix=".log")[1])
         paths = [str(SOURCE), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
-        self.process = CONTEXT.Process(target=_main, args=(Path(folder), arguments, self._log, kill))
+        self.process = CONTEXT.Process(target=_main, args=(Path(folder), arguments, self._log, kill, environment))
         self.process.start()
 
     def kill(self) -> None:
@@ -68,8 +77,11 @@ def mis(folder: Path, *words: object, kill: tuple[str, int] | None = None) -> En
     return Command(folder, *words, kill=kill).end()
 
 
-def _main(folder: Path, arguments: list[str], log: Path, kill: tuple[str, int] | None) -> None:
+def _main(
+    folder: Path, arguments: list[str], log: Path, kill: tuple[str, int] | None, environment: dict[str, str] | None
+) -> None:
     os.setsid()
+    os.environ.update(environment or {})
     os.chdir(folder)
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)

@@ -27,9 +27,9 @@ from mis.models.families import FAMILIES, family_of
 from mis.models.features import BATCH, FeatureStore, load_pixels
 from mis.models.processing import InternVLImageProcessor
 from mis.samples import Example
+from mis.taking import take
 from mis.training.encoding import IGNORED, Collator, Encoded, encode
 from mis.training.fit import LengthGroups, sample_loss
-from mis.training.pretrain import pretrain
 from mis.training.train import freeze, locate, tune
 
 MODEL = "internvl_mini"
@@ -632,9 +632,9 @@ def test_a_base_can_be_taken_from_a_folder(smoke_run, tmp_path):
     raw = settings.model_dump(mode="json")
     raw["models"]["internvl_mini"] |= {"source": str(source), "pretraining": None}
     raw["paths"]["build"] = str(tmp_path / "build")
-    out = pretrain(configuration.validate(raw), "internvl_mini", 0)
+    out = take(configuration.validate(raw), "internvl_mini", tmp_path / "lock.json")
     assert out.is_relative_to(tmp_path)
     assert (out / "model.safetensors").read_bytes() == (source / "model.safetensors").read_bytes()
     raw["models"]["internvl_mini"]["source"] = str(tmp_path / "nowhere")
-    with pytest.raises(MisError, match="nowhere"):
-        pretrain(configuration.validate(raw), "internvl_mini", 1)
+    with pytest.raises(MisError, match="nowhere is not a folder"):
+        take(configuration.validate(raw), "internvl_mini", tmp_path / "lock.json")

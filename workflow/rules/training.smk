@@ -30,8 +30,8 @@ rule pretrain_base:
 
 rule cache_features:
     input:
-        base=BASE,
-        mixtures=rules.mix_arms.output,
+        base=base,
+        mixtures=[DATASHEET, *MIXTURES],
     output:
         FEATURES,
     log:
@@ -42,8 +42,9 @@ rule cache_features:
         "../../environment.yml"
     threads: base_threads
     resources:
-        mem_mb=3000,
-        gpu=0,
+        mem_mb=weights_mb,
+        gpu=answering_gpus,
+        runtime=minutes("cache_features"),
     params:
         config=CONFIG,
         library=library("mis.training.cache_features"),
@@ -55,8 +56,8 @@ rule cache_features:
 
 rule train_arm:
     input:
-        base=BASE,
-        features=FEATURES,
+        base=base,
+        features=stored_features,
         mixture=f"{BUILD}/mixtures/{{arm}}.jsonl",
         thoughts=thoughts,
     output:
@@ -68,18 +69,23 @@ rule train_arm:
     wildcard_constraints:
         arm="|".join(TRAINED) or "$.",
     conda:
-        "../../environment.yml"
+        "../../environment.yml" if settings.world else "../envs/gpu.yaml"
     threads: arm_threads
     resources:
-        mem_mb=4000,
-        gpu=0,
+        mem_mb=4000 if settings.world else 200000,
+        gpu=lambda wildcards: arm_gpus(wildcards) * ARM_NODES,
+        nodes=ARM_NODES,
+        runtime=minutes("train_arm"),
     params:
         config=CONFIG,
+        # On several machines the command runs once on each: SLURM starts it there.
+        launch=f"srun --overlap --nodes={ARM_NODES} --ntasks={ARM_NODES} --ntasks-per-node=1" if ARM_NODES > 1 else "",
+        nodes=ARM_NODES,
         training=values(settings.training) | {"arms": None},
-        arm=lambda wildcards: values(settings.training.arms.get(wildcards.arm)),
+        arm=lambda wildcards: values(settings.arm_training(wildcards.model, wildcards.arm)),
         library=library("mis.training.train"),
     message:
         "Fine-tuning {wildcards.arm} on {wildcards.model}, seed {wildcards.seed}"
     shell:
-        "python -m mis train {wildcards.arm} --model {wildcards.model} --seed {wildcards.seed}"
-        " --config {params.config} 2>&1 | tee {log}"
+        "{params.launch} python -m mis train {wildcards.arm} --model {wildcards.model} --seed {wildcards.seed}"
+        " --config {params.config} --gpus $(({resources.gpu} / {params.nodes})) 2>&1 | tee {log}"

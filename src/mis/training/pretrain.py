@@ -29,7 +29,6 @@ from mis.errors import MisError
 from mis.mixing import read_mixture
 from mis.mixtures import ARMS
 from mis.models import checkpoint_identity
-from mis.models.checkpoint import load_checkpoint
 from mis.models.families import FAMILIES, family_of
 from mis.models.features import FeatureStore, load_pixels
 from mis.progress import track
@@ -65,17 +64,12 @@ def corpus(settings: Settings, source: str, labels: str = "original") -> list[Ex
 def pretrain(settings: Settings, name: str, seed: int, arm: str = "base") -> Path:
     """Write the base checkpoint of model `name`, or that of an arm that is made from scratch; returns its folder.
 
-    A model whose `source` is a folder is taken from there as it is; it must load, and its processor must fit it.
+    A model that is not made here is refused: `mis model fetch` takes it from where it is.
     """
     out = layout.checkpoint(settings, name, seed, arm)
     if settings.models[name].pretraining is None:
-        source = Path(settings.models[name].source)
-        if ARMS[arm].from_scratch:
-            raise MisError(f"{arm} is mixed into the data that makes {name}, but {name} is taken from {source}")
-        load_checkpoint(source)
-        layout.publish_folder(source, out)
-        print(f"{name}: base checkpoint taken from {source}", flush=True)
-        return out
+        what = f"{arm} is mixed into the data that makes {name}, but {name}" if ARMS[arm].from_scratch else name
+        raise MisError(f"{what} is not made here; `mis model fetch {name}` takes it from where it is")
     key = cache_key(settings, name, seed, arm)
     cached = settings.paths.cache / "base" / key
     what = f"{name}, seed {seed}" + (f", {arm}" if arm != "base" else "")
@@ -183,7 +177,7 @@ def _make(settings: Settings, name: str, seed: int, arm: str, scratch: Path) -> 
     with track(len(paths), "assistant stage: pictures") as advance:
         store.fill(paths, advance)
     stage = pretraining.assistant_stage
-    curve = fit(
+    network, curve = fit(
         network,
         encode(processor, examples, settings.training.max_length),
         Collator(processor, lambda names: store([data / name for name in names])),
