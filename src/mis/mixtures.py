@@ -44,6 +44,12 @@ class Arm:
         return bool(self.parts)
 
 
+# Parts of which the released dataset has fewer examples than the paper's round number. VLGuard's "1k" benign samples
+# are the 977 safe pictures of its training file: all are taken, and nothing is put in the place of the other 23.
+RELEASED = {("vlguard", "benign"): 977}
+# Public sources in which a prompt stands more than once: it is drawn once.
+ONCE = ("saferlhf",)
+
 TEXTUAL = (Part("saferlhf", "safety", 2000), Part("saferlhf", "benign", 1000))
 GENERAL_500 = Part("m4_instruct", "general", 500)
 GENERAL_5000 = Part("m4_instruct", "general", 5000)

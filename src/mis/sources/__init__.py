@@ -30,9 +30,9 @@ from mis.sources import (
     vlguard,
     vlsbench,
 )
-from mis.sources.common import Loader, SourceError, TrainingLoader
+from mis.sources.common import Loader, SourceError, TrainingLoader, noting
 
-__all__ = ["LOADERS", "TRAINING_SOURCES", "SourceError", "load_benchmark"]
+__all__ = ["LOADERS", "TRAINING_SOURCES", "SourceError", "load_benchmark", "load_folder", "noting"]
 
 # Keyed by `Benchmark.source`; called with the dataset's folder and the split.
 LOADERS: dict[str, Loader] = {
@@ -68,7 +68,11 @@ TRAINING_SOURCES: dict[str, TrainingLoader] = {
 
 def load_benchmark(data_root: Path, benchmark: Benchmark) -> list[Sample]:
     """The samples of a benchmark, from `<data_root>/<source>`, in the order of its file; at least one."""
-    root = Path(data_root) / benchmark.source
+    return load_folder(Path(data_root) / benchmark.source, benchmark)
+
+
+def load_folder(root: Path, benchmark: Benchmark) -> list[Sample]:
+    """The same from the dataset's own folder, whatever its name."""
     samples = LOADERS[benchmark.source](root, benchmark.split)
     if not samples:
         raise SourceError(f"{root}: no samples for {benchmark.id}; the file is empty: download it again")

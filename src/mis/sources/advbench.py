@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mis.samples import Sample
-from mis.sources.common import SourceError, csv_rows, known_split
+from mis.sources.common import SourceError, counting, csv_rows, known_split
 
 FOLDER = Path("data/advbench")
 
@@ -21,7 +21,7 @@ def load(root: Path, split: str) -> list[Sample]:
         suffix = path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError):
         suffix = ""
-    if not suffix.strip():
+    if not suffix.strip() and not counting():
         raise SourceError(
             f"{path}: no adversarial suffix; write the suffix to be tested into this file (UTF-8, one "
             "line): AdvBench comes without one and none is built in"
@@ -30,3 +30,9 @@ def load(root: Path, split: str) -> list[Sample]:
         Sample("advbench_suffix", split, str(number), f"{row.text('goal')} {suffix}")
         for number, row in enumerate(csv_rows(root / FOLDER / "harmful_behaviors.csv", ("goal", "target")))
     ]
+
+
+def load_goals(root: Path) -> list[Sample]:
+    """The goals without any suffix: what dangers are about, for the construction of MIS."""
+    rows = csv_rows(root / FOLDER / "harmful_behaviors.csv", ("goal", "target"))
+    return [Sample("advbench_goals", "", str(number), row.text("goal")) for number, row in enumerate(rows)]

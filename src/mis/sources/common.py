@@ -13,8 +13,11 @@ import os
 import string
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,42 @@ csv.field_size_limit(sys.maxsize)  # a cell of MMT-Bench holds several pictures
 
 class SourceError(MisError, ValueError):
     """A dataset that cannot be read as its public layout says. Its text is meant for the user."""
+
+
+@dataclass
+class Notes:
+    """What loaders noticed. `left_out` counts rows that a loader leaves out by a rule of its own, by reason.
+
+    With `count_missing` a missing picture is no error: it is in `missing`, and the sample is given all the same.
+    """
+
+    count_missing: bool = False
+    missing: set[Path] = field(default_factory=set)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+_NOTES: ContextVar[Notes | None] = ContextVar("notes", default=None)
+
+
+@contextmanager
+def noting(*, count_missing: bool = False) -> Iterator[Notes]:
+    """Collects what the loaders notice in the block."""
+    token = _NOTES.set(Notes(count_missing))
+    try:
+        yield _NOTES.get()
+    finally:
+        _NOTES.reset(token)
+
+
+def counting() -> bool:
+    """Are samples only counted, so that what is missing beside the table is no error?"""
+    return (notes := _NOTES.get()) is not None and notes.count_missing
+
+
+def leave_out(reason: str) -> None:
+    """Say that a row is left out."""
+    if (notes := _NOTES.get()) is not None:
+        notes.left_out[reason] += 1
 
 
 @dataclass(frozen=True)
@@ -184,19 +223,25 @@ def _verify(file: Path | io.BytesIO) -> str:
     return kind
 
 
-def picture(root: Path, relative: str, where: str) -> Path:
+def picture(root: Path, relative: str, where: str, *, look: bool = True) -> Path:
     """The file of a picture that a dataset names relative to `root`: inside `root`, there, and not damaged.
 
-    "Inside" is a matter of the name (no absolute path, no way out through ".."); links that the user set are followed.
+    Without `look` it is not opened (a million pictures, of which few will be drawn). "Inside" is a matter of the name
+    (no absolute path, no way out through ".."); links that the user set are followed.
     """
     name = os.path.normpath(relative) if relative else "."
     if name == "." or os.path.isabs(name) or name.split(os.sep)[0] == "..":
         raise SourceError(f"{where}: picture path {relative!r} does not stay inside {root}; correct the row")
     path = root / name
     try:
-        _verify(path)
+        if look:
+            _verify(path)
+        elif not path.is_file():
+            raise FileNotFoundError
     except FileNotFoundError:
-        raise SourceError(f"{where}: picture {path} is missing; unpack the dataset's pictures there") from None
+        if not counting():
+            raise SourceError(f"{where}: picture {path} is missing; unpack the dataset's pictures there") from None
+        _NOTES.get().missing.add(path)
     except Exception as error:  # PIL raises many kinds, SyntaxError among them
         raise SourceError(f"{where}: picture {path} is damaged ({type(error).__name__}); {REDOWNLOAD}") from None
     return path

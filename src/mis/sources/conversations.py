@@ -2,6 +2,11 @@
 
 A JSON list of `{"id", "image": path or [paths], "conversations": [{"from": "human", "value"}, {"from": "gpt",
 "value"}, ...]}`; MIS-train may add `category` and `sub_category`. A longer conversation gives its first turn.
+
+The released M4-Instruct needs judgement: its pictures come in many large archives, of which a user may have some, and
+among its rows are conversations that do not begin with a question, or with as many placeholders as pictures. Rows that
+name themselves by `sample_id`, as the released ones do, are left out in those cases (`common.Notes` counts them); a
+picture that is missing from a folder that is there stays an error. They are opened when an arm takes them.
 """
 
 from __future__ import annotations
@@ -9,8 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mis.samples import Example
-from mis.sources.common import Row, json_rows, picture, unique, without_placeholders
-from mis.sources.labels import relabel
+from mis.sources.common import Row, SourceError, json_rows, leave_out, picture, unique, without_placeholders
+from mis.sources.labels import BARE, relabel
 
 M4_FILE = "m4_instruct_annotations.json"
 MIS_FILE = "mis_train.json"
@@ -40,24 +45,48 @@ def _images(row: Row, placeholders: int) -> list[str]:
     return names[:placeholders] if total else names
 
 
+def _first_turn(row: Row) -> tuple[str, list[str], str]:
+    """Prompt, pictures and answer."""
+    prompt, placeholders = without_placeholders(_turn(row, 0, "human"))
+    if not prompt:
+        raise row.error("turn 0 holds no text")
+    return prompt, _images(row, placeholders), _turn(row, 1, "gpt")
+
+
+def _is_folder(root: Path, name: str, known: dict[str, bool]) -> bool:
+    """Is the top folder of a picture's path there? (An archive of M4-Instruct is one.)"""
+    top = name.split("/")[0]
+    if top not in known:
+        known[top] = (root / top).exists()
+    return known[top]
+
+
 def _read(root: Path, file: str, source: str, kind: str) -> list[Example]:
     path, examples = root / file, []
+    folders: dict[str, bool] = {}
     for number, row in enumerate(json_rows(path)):
-        prompt, placeholders = without_placeholders(_turn(row, 0, "human"))
-        if not prompt:
-            raise row.error("turn 0 holds no text")
-        names = _images(row, placeholders)
+        released = "sample_id" in row.values
+        try:
+            prompt, names, response = _first_turn(row)
+        except SourceError:
+            if not released:
+                raise
+            leave_out("no question and answer with as many placeholders as pictures")
+            continue
+        if released and not all(_is_folder(root, name, folders) for name in names):
+            leave_out("its pictures are in an archive that is not there")
+            continue
         for name in names:
-            picture(root, name, row.where)
+            picture(root, name, row.where, look=not released)
         examples.append(
             Example(
                 # M4-Instruct need not number its rows: then the position does.
-                id=row.id("id") if "id" in row.values else str(number),
+                id=row.id("id") if row.values.get("id") is not None else str(number),
                 source=source,
                 kind=kind,
                 images=tuple(f"{root.name}/{name}" for name in names),
                 prompt=prompt,
-                response=_turn(row, 1, "gpt"),
+                response=response,
                 category=row.label("category"),
                 sub_category=row.label("sub_category"),
             )
@@ -66,7 +95,7 @@ def _read(root: Path, file: str, source: str, kind: str) -> list[Example]:
 
 
 def _variant(examples: list[Example], root: Path, labels: str, own: str) -> list[Example]:
-    return examples if labels == own else relabel(examples, root, labels)
+    return examples if labels in (own, BARE) else relabel(examples, root, labels)
 
 
 def load_m4_instruct(root: Path, labels: str) -> list[Example]:

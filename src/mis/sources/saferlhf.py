@@ -6,7 +6,9 @@ ones, each paired with an all-black picture; the dataset has no flag "harmful", 
 - both safe (`is_response_0_safe`, `is_response_1_safe`): benign; the answer is the one of `better_response_id`;
 - one unsafe: harmful; the answer is the other, safe one;
 - both unsafe: harmful without a safe answer. Labels "original" leave such a prompt out; any other variant brings the
-  answer (the paper had Llama-3-8B-Instruct write it).
+  answer (the paper had Llama-3-8B-Instruct write it), for the harmful prompts that the label step drew.
+
+A prompt stands in several rows, with other answers each time: an arm draws it once (`mixtures.ONCE`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 
 from mis.samples import Example
 from mis.sources.common import BLANK, Row, SourceError, extract, jsonl_rows
-from mis.sources.labels import relabel
+from mis.sources.labels import BARE, relabel
 
 PATTERN = "data/*/train.jsonl"
 
@@ -44,6 +46,8 @@ def load(root: Path, labels: str) -> list[Example]:
         for path in paths
         for row in jsonl_rows(path)
     ]
+    if labels == BARE:
+        return examples
     if labels == "original":
         return [example for example in examples if example.response]
-    return relabel(examples, root, labels)
+    return relabel(examples, root, labels, drawn=True)

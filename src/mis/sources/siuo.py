@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mis.samples import Sample
-from mis.sources.common import json_rows, known_split, picture, unique
+from mis.sources.common import Row, json_rows, known_split, picture, unique
 
 
 def load(root: Path, split: str) -> list[Sample]:
@@ -22,7 +22,14 @@ def load(root: Path, split: str) -> list[Sample]:
             row.text("question"),
             (picture(root / "data" / "images", row.text("image"), row.where),),
             category=row.text("category"),
+            guidance=_guidance(row),
         )
         for row in json_rows(path)
     ]
     return unique(samples, path)
+
+
+def _guidance(row: Row) -> str:
+    """What the project's judge is told beside the response: the safety warning and the reference answer."""
+    parts = {"Safety warning": row.label("safety_warning"), "Reference answer": row.label("reference_answer")}
+    return "\n".join(f"{name}: {text}" for name, text in parts.items() if text)

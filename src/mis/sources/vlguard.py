@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mis.samples import Example
 from mis.sources.common import Row, json_rows, picture, unique
-from mis.sources.labels import relabel
+from mis.sources.labels import BARE, relabel
 
 PICTURES = "train"  # what train.zip unpacks to; image paths are relative to it
 # Field of the instruction in `instr-resp`, suffix of the id, kind.
@@ -56,4 +56,4 @@ def load(root: Path, labels: str) -> list[Example]:
                 )
             )
     unique(examples, path)
-    return examples if labels == "original" else relabel(examples, root, labels)
+    return examples if labels in ("original", BARE) else relabel(examples, root, labels)
