@@ -239,7 +239,7 @@ def test_what_cannot_be_asked_is_an_error(tmp_path):
     out = tmp_path / "all.jsonl"
     with pytest.raises(MisError, match="gone.png: picture cannot be read"):
         run([replace(samples(1)[0], images=(tmp_path / "gone.png",))], Fake(), out)
-    with pytest.raises(MisError, match="1 samples share a key"):
+    with pytest.raises(MisError, match="two rows share the key mis/easy/0/m/base"):
         run([*samples(2), samples(1)[0]], Fake(), out)
 
     class Short:

@@ -13,10 +13,12 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any
 
@@ -162,33 +164,66 @@ class Attempt:
         return self.row["key"]
 
 
+# Where the standing attempts begin in the journal, and which rows are to be published. A temporary database without a
+# name: SQLite keeps on disk what does not fit its page cache, so that memory stays flat however many there are.
+INDEX = """
+CREATE TABLE standing (key TEXT, request TEXT, ok INTEGER, start INTEGER, PRIMARY KEY (key, request)) WITHOUT ROWID;
+CREATE TABLE expected (key TEXT PRIMARY KEY, request TEXT) WITHOUT ROWID;
+"""
+STAND = """
+INSERT INTO standing VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET ok = excluded.ok, start = excluded.start WHERE excluded.ok OR NOT ok
+"""
+MISSING = "FROM expected LEFT JOIN standing USING (key, request) WHERE start IS NULL"
+
+
 def journal_path(published: Path) -> Path:
     return published.with_name(f"{published.stem}.journal.jsonl")
+
+
+def read_attempts(path: Path) -> list[Attempt]:
+    """The attempts of a journal that another process may be writing; a line without its end is left out."""
+    with open(path, "rb") as file:
+        return [_attempt(line, path, number) for number, line in enumerate(file, start=1) if line.endswith(b"\n")]
+
+
+def _attempt(line: bytes, path: Path, number: int) -> Attempt:
+    row = _parse(line, path, number)
+    try:
+        attempt = Attempt(**row)
+        attempt.key  # noqa: B018  a row without a key is as useless as a torn one
+    except (TypeError, KeyError):
+        raise StoreError(
+            f"{path}, line {number}: not a journal's row; remove that line, or the file to ask anew"
+        ) from None
+    return attempt
 
 
 class Journal:
     """Append-only record of attempts; a context manager that holds the file's exclusive lock.
 
-    `attempts` are those found on opening and those appended since. `repaired` is the number of bytes of a torn last
-    line (the writer was killed) that were cut off, 0 if there was none; the attempt in it counts as never made.
-    `every` is the number of attempts between two fsyncs: 1 where an attempt costs money, more where it is cheap. A
-    killed process loses nothing that `append` returned from; a power failure loses at most `every` attempts.
+    `repaired` is the number of bytes of a torn last line (the writer was killed) that were cut off, 0 if there was
+    none; the attempt in it counts as never made. `every` is the number of attempts between two fsyncs: 1 where an
+    attempt costs money, more where it is cheap. A killed process loses nothing that `append` returned from; a power
+    failure loses at most `every` attempts. Memory does not grow with the number of attempts.
     """
 
     def __init__(self, path: Path | str, *, every: int = 1):
         self.path = Path(path)
         self.every = every
         self.repaired = 0
-        self.attempts: list[Attempt] = []
         self._unsynced = 0
         with _explained(self.path, "the journal could not be opened"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        self._reader = open(self.path, "rb")
+        self._index = sqlite3.connect("", isolation_level=None)
         try:
             self._lock()
+            self._index.executescript(INDEX)
             self._load()
         except BaseException:
-            os.close(self._descriptor)
+            self._free()
             raise
 
     def _lock(self) -> None:
@@ -201,59 +236,98 @@ class Journal:
             ) from None
 
     def _load(self) -> None:
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            self.repaired = len(content) - len(whole)
-            os.ftruncate(self._descriptor, len(whole))
-            os.fsync(self._descriptor)
-        for number, line in enumerate(whole.splitlines(), start=1):
-            row = _parse(line, self.path, number)
-            try:
-                attempt = Attempt(**row)
-                attempt.key  # noqa: B018  a row without a key is as useless as a torn one
-            except (TypeError, KeyError):
-                raise StoreError(
-                    f"{self.path}, line {number}: not a journal's row; remove that line, or the file to ask anew"
-                ) from None
-            self.attempts.append(attempt)
+        end = 0  # of the whole lines
 
-    def append(self, attempts: Iterable[Attempt]) -> None:
-        """Writes the attempts in one go. If the disk is full none of them is kept, and the journal stays readable."""
+        def found() -> Iterator[tuple[Attempt, int]]:
+            nonlocal end
+            for number, line in enumerate(self._reader, start=1):
+                if not line.endswith(b"\n"):
+                    self.repaired = len(line)
+                    return
+                yield _attempt(line, self.path, number), end
+                end += len(line)
+
+        self._note(found())
+        if self.repaired:
+            os.ftruncate(self._descriptor, end)
+            os.fsync(self._descriptor)
+
+    def _note(self, attempts: Iterable[tuple[Attempt, int]]) -> None:
+        """Attempts and where their lines start."""
+        self._index.execute("BEGIN")
+        self._index.executemany(STAND, ((a.key, a.request, a.ok, start) for a, start in attempts))
+        self._index.execute("COMMIT")
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """All of them in their order, read from the file."""
+        return read_attempts(self.path)
+
+    def append(self, attempts: Iterable[Attempt]) -> list[Attempt]:
+        """Writes the attempts in one go and returns them with their time.
+
+        If the disk is full none of them is kept, and the journal stays readable.
+        """
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         stamped = [Attempt(a.request, a.ok, a.row, now) for a in attempts]
-        data = "".join(_line(asdict(attempt)) for attempt in stamped).encode()
+        lines = [_line(asdict(attempt)).encode() for attempt in stamped]
         start = os.fstat(self._descriptor).st_size
         with _explained(self.path, "what was answered before is kept"):
             try:
-                view = memoryview(data)
+                view = memoryview(b"".join(lines))
                 while view:
                     view = view[os.write(self._descriptor, view) :]
             except OSError:
                 os.ftruncate(self._descriptor, start)
                 raise
-            self.attempts.extend(stamped)
+            self._note(zip(stamped, accumulate(map(len, lines), initial=start), strict=False))
             self._unsynced += len(stamped)
             if self._unsynced >= self.every:
                 self._sync()
+        return stamped
 
     def _sync(self) -> None:
         os.fsync(self._descriptor)
         self._unsynced = 0
+
+    def expect(self, key: str, request: str) -> bool:
+        """Says that a row of this key, for this request, will be published; returns whether it is answered already.
+
+        Raises :class:`StoreError` if the key was expected before.
+        """
+        try:
+            self._index.execute("INSERT INTO expected VALUES (?, ?)", (key, request))
+        except sqlite3.IntegrityError:
+            raise StoreError(f"{self.path}: two rows share the key {key}; keys must be unique") from None
+        found = self._find("ok", key, request)
+        return bool(found and found[0])
+
+    def _find(self, column: str, key: str, request: str) -> tuple | None:
+        query = f"SELECT {column} FROM standing WHERE key = ? AND request = ?"
+        return self._index.execute(query, (key, request)).fetchone()
 
     def standing(self, requests: Mapping[str, str]) -> dict[str, Attempt]:
         """Per key of `requests` (key -> digest) the attempt that stands: the last successful one, else the last failed.
 
         Attempts at another request than the one given are left out, as are keys that were never attempted.
         """
-        standing: dict[str, Attempt] = {}
-        for attempt in self.attempts:
-            if requests.get(attempt.key) != attempt.request:
-                continue
-            old = standing.get(attempt.key)
-            if old is None or attempt.ok or not old.ok:
-                standing[attempt.key] = attempt
-        return standing
+        found = {key: self._find("start", key, request) for key, request in requests.items()}
+        return {key: self._read(row[0]) for key, row in found.items() if row}
+
+    def _read(self, start: int) -> Attempt:
+        self._reader.seek(start)
+        return Attempt(**json.loads(self._reader.readline()))
+
+    def missing(self) -> tuple[int, int, str | None]:
+        """How many expected rows were never attempted, of how many, and the first of their keys."""
+        (total,) = self._index.execute("SELECT COUNT(*) FROM expected").fetchone()
+        count, first = self._index.execute(f"SELECT COUNT(*), MIN(key) {MISSING}").fetchone()
+        return count, total, first
+
+    def expected(self) -> Iterator[Attempt]:
+        """The standing attempts at what was expected, sorted by key."""
+        query = "SELECT start FROM expected JOIN standing USING (key, request) ORDER BY key"
+        return (self._read(start) for (start,) in self._index.execute(query))
 
     def close(self) -> None:
         try:
@@ -261,7 +335,12 @@ class Journal:
                 with _explained(self.path, "the last attempts may not have reached the disk"):
                     self._sync()
         finally:
-            os.close(self._descriptor)
+            self._free()
+
+    def _free(self) -> None:
+        self._index.close()
+        self._reader.close()
+        os.close(self._descriptor)
 
     def __enter__(self) -> Journal:
         return self
@@ -270,18 +349,28 @@ class Journal:
         self.close()
 
 
-def publish(journal: Journal, path: Path | str, requests: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Writes the standing row of every key in `requests`, sorted by key, without times and attempts; returns the rows.
+def compact(journal: Journal, path: Path | str, see: Callable[[dict[str, Any]], object]) -> None:
+    """Writes the standing row of all that `journal` expects, sorted by key, without times and attempts.
 
-    The same attempts give the same bytes, however often the run was interrupted. Raises :class:`StoreError` if a key
-    was never attempted.
+    The same attempts give the same bytes, however often the run was interrupted. `see` is shown each row, so that
+    nobody needs to hold all. Raises :class:`StoreError` if a row was never attempted.
     """
-    standing = journal.standing(requests)
-    if missing := sorted(requests.keys() - standing.keys()):
+    count, total, first = journal.missing()
+    if count:
         raise StoreError(
-            f"{path}: {len(missing)} of {len(requests)} rows are missing in {journal.path}, the first is {missing[0]}; "
+            f"{path}: {count} of {total} rows are missing in {journal.path}, the first is {first}; "
             "run the same command again"
         )
-    rows = [standing[key].row for key in sorted(requests)]
-    write_jsonl_atomic(path, rows)
+    with replacing(path) as file:
+        for attempt in journal.expected():
+            see(attempt.row)
+            file.write(_line(attempt.row))
+
+
+def publish(journal: Journal, path: Path | str, requests: Mapping[str, str]) -> list[dict[str, Any]]:
+    """:func:`compact` of the rows with the keys of `requests` (key -> digest); returns them."""
+    for key, request in requests.items():
+        journal.expect(key, request)
+    rows: list[dict[str, Any]] = []
+    compact(journal, path, rows.append)
     return rows
