@@ -390,3 +390,24 @@ def test_a_whole_study_is_scored():
     outcomes = {("m", f"arm{arm}"): {seed: verdicts() for seed in range(3)} for arm in range(3)}
     rows = scored(outcomes)
     assert len(rows) == 3 * 4 * (sum(len(b.metrics) for b in BY_ID.values()) + 1)
+
+
+def test_one_artifact_is_scored_from_its_own_suites_alone(tmp_path, capsys):
+    """Where `report.scores` is artifact, what others show need not be there."""
+    settings = settings_in(tmp_path)
+    settings = settings.model_copy(update={"report": settings.report.model_copy(update={"scores": "artifact"})})
+    (model,) = settings.models
+    write_verdicts(settings, "base", "one", "figstep", ["unsafe", "safe_refusal"])
+    write_verdicts(settings, "base", "two", "mmmu", ["correct"])
+    sheet = layout.datasheet(settings)
+    sheet.parent.mkdir(parents=True)
+    sheet.write_text("arm,source,kind,samples\nbase,x,safety,3\n", encoding="utf-8")
+    path = score(settings, "table17", {(model, "base", "figstep")}, frozenset())
+    assert path == tmp_path / "results" / "scores" / "table17.csv"
+    with path.open(newline="") as file:
+        assert {(row["benchmark"], row["metric"]) for row in csv.DictReader(file)} == {("figstep", "asr")}
+    assert capsys.readouterr().err == ""
+    times = score(settings, "table10", set(), frozenset({"times"}))  # nothing to judge, and no times yet
+    assert len(times.read_text().splitlines()) == 1
+    with pytest.raises(MisError, match="no verdicts of this run"):
+        score(settings, "table4", {(model, "mirage", "figstep")}, frozenset())

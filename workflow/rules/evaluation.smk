@@ -4,7 +4,10 @@
 rule respond:
     input:
         checkpoint=weights,
-        features=FEATURES,
+        features=stored_features,
+        service=arm_service,
+        data=suite_data,
+        unleaked=unleaked,
     output:
         RESPONSES,
     log:
@@ -13,15 +16,16 @@ rule respond:
         f"{BENCHMARKS}/respond/{{model}}_seed{{seed}}_{{arm}}_{{suite}}.tsv"
     conda:
         "../../environment.yml"
-    threads: settings.evaluation.threads
+    threads: asking_threads
     resources:
-        mem_mb=3000,
-        gpu=0,
+        mem_mb=weights_mb,
+        gpu=answering_gpus,
+        runtime=minutes("respond"),
     params:
         config=CONFIG,
         evaluation=answering,
         benchmarks=lambda wildcards: settings.evaluation.suites[wildcards.suite],
-        library=library("mis.responding", "mis.models", "mis.suites"),
+        library=library("mis.answering", "mis.models", "mis.suites"),
     message:
         "Asking {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}: suite {wildcards.suite}"
     shell:
@@ -32,7 +36,7 @@ rule respond:
 rule measure_skills:
     input:
         rules.construct_mis.output,
-        BASE,
+        base,
     output:
         SKILLS,
     log:
@@ -57,7 +61,7 @@ rule measure_skills:
         "python -m mis skills {wildcards.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
 
 
-# All cores, so that no other job of this run is beside it.
+# All cores, so that no other job of this run is beside it; a cluster's profile asks for a machine of its own instead.
 rule measure_latency:
     input:
         timed_checkpoints,
@@ -69,10 +73,11 @@ rule measure_latency:
         f"{BENCHMARKS}/measure_latency/{{model}}_seed{{seed}}.tsv"
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: ALL_CORES
     resources:
-        mem_mb=3000,
-        gpu=0,
+        mem_mb=weights_mb,
+        gpu=answering_gpus,
+        runtime=240,
     params:
         config=CONFIG,
         evaluation=values(settings.evaluation) | {"suites": None, "prompts": None},
@@ -83,20 +88,150 @@ rule measure_latency:
         "python -m mis latency {wildcards.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
 
 
-# A rule a model, because models may have different arms: one job judges them all, for imports cost more than judging.
-for model in MODELS:
+# A server of an arm's checkpoint, for all that ask it: it is started for them and ended after the last. Its file is there at
+# once, because Snakemake waits for it a few seconds only; who asks waits until it says that the server is ready.
+rule serve_arm:
+    input:
+        checkpoint=weights,
+    output:
+        service(SERVED_ARM),
+    log:
+        f"{LOGS}/serve_arm/{{model}}_seed{{seed}}_{{arm}}.log",
+    conda:
+        "../envs/vllm.yaml"
+    threads: WAITING
+    resources:
+        cpus_per_task=8,
+        mem_mb=16000,
+        gpu=service_gpus(settings.evaluation.service),
+    params:
+        config=CONFIG,
+        service=values(settings.services.get(settings.evaluation.service)),
+        library=library("mis.serving"),
+    message:
+        "Serving {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}"
+    shell:
+        ": > {output} && exec python -m mis serve --arm {wildcards.arm} --model {wildcards.model}"
+        " --seed {wildcards.seed} --config {params.config} > {log} 2>&1"
 
-    rule:
-        name:
-            f"judge_{model}"
+
+rule serve_judge:
+    output:
+        service(SERVED_JUDGE),
+    log:
+        f"{LOGS}/serve_judge/{{judge}}.log",
+    conda:
+        "../envs/vllm.yaml"
+    threads: WAITING
+    resources:
+        cpus_per_task=8,
+        mem_mb=16000,
+        gpu=lambda wildcards: service_gpus(settings.judges[wildcards.judge].service),
+    params:
+        config=CONFIG,
+        service=lambda wildcards: values(settings.services[settings.judges[wildcards.judge].service]),
+        library=library("mis.serving"),
+    message:
+        "Serving the judge {wildcards.judge}"
+    shell:
+        ": > {output} && exec python -m mis serve --judge {wildcards.judge} --config {params.config} > {log} 2>&1"
+
+
+rule run_lmms_eval:
+    input:
+        checkpoint=weights,
+        service=arm_service,
+    output:
+        GENERAL,
+    log:
+        f"{LOGS}/run_lmms_eval/{{model}}_seed{{seed}}_{{arm}}.log",
+    benchmark:
+        f"{BENCHMARKS}/run_lmms_eval/{{model}}_seed{{seed}}_{{arm}}.tsv"
+    conda:
+        "../envs/lmms_eval.yaml"
+    threads: asking_threads
+    resources:
+        mem_mb=8000,
+        gpu=0,
+        runtime=1440,
+    params:
+        config=CONFIG,
+        lmms_eval=values(settings.evaluation.lmms_eval),
+        library=library("mis.lmms_eval"),
+    message:
+        "General benchmarks by lmms-eval: {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}"
+    shell:
+        "python -m mis general --arm {wildcards.arm} --model {wildcards.model} --seed {wildcards.seed}"
+        " --config {params.config} 2>&1 | tee {log}"
+
+
+if settings.judge.kind == "models":
+
+    # Each file by itself: what is paid for and takes long is not waited for by what is not.
+    rule judge_suite:
         input:
-            of_model(RESPONSES, model),
+            responses=RESPONSES,
+            services=judge_services,
         output:
-            of_model(VERDICTS, model),
+            VERDICTS,
         log:
-            f"{LOGS}/judge/{model}_seed{{seed}}.log",
+            f"{LOGS}/judge_suite/{{model}}_seed{{seed}}_{{arm}}_{{suite}}.log",
         benchmark:
-            f"{BENCHMARKS}/judge/{model}_seed{{seed}}.tsv"
+            f"{BENCHMARKS}/judge_suite/{{model}}_seed{{seed}}_{{arm}}_{{suite}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: judging_threads
+        resources:
+            mem_mb=4000,
+            gpu=judging_gpus,
+            runtime=minutes("judge_suite"),
+        params:
+            config=CONFIG,
+            judges=judging,
+            library=library("mis.judges", "mis.suites"),
+        message:
+            "Judging {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}: suite {wildcards.suite}"
+        shell:
+            "python -m mis judge --model {wildcards.model} --seed {wildcards.seed} --arm {wildcards.arm}"
+            " --suite {wildcards.suite} --config {params.config} 2>&1 | tee {log}"
+
+    # The same responses by another judge of the configuration; the verdicts stay as they are.
+    rule rejudge_suite:
+        input:
+            responses=RESPONSES,
+            services=judge_services,
+        output:
+            REJUDGED_BY,
+        log:
+            f"{LOGS}/rejudge_suite/{{judge}}/{{model}}_seed{{seed}}_{{arm}}_{{suite}}.log",
+        benchmark:
+            f"{BENCHMARKS}/rejudge_suite/{{judge}}/{{model}}_seed{{seed}}_{{arm}}_{{suite}}.tsv"
+        conda:
+            "../../environment.yml"
+        threads: judging_threads
+        resources:
+            mem_mb=4000,
+            gpu=judging_gpus,
+        params:
+            config=CONFIG,
+            judges=judging,
+            library=library("mis.judges", "mis.suites"),
+        message:
+            "{wildcards.judge} judges {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}: {wildcards.suite}"
+        shell:
+            "python -m mis rejudge --judge {wildcards.judge} --model {wildcards.model} --seed {wildcards.seed}"
+            " --arm {wildcards.arm} --suite {wildcards.suite} --config {params.config} 2>&1 | tee {log}"
+
+    rule agree_with:
+        input:
+            of_all_models(VERDICTS),
+            rejudged_by,
+        output:
+            drift_files("{judge}", "agreement.csv", "agreement.md", "disagreements.csv"),
+        log:
+            f"{LOGS}/agree_with/{{judge}}.log",
+        benchmark:
+            f"{BENCHMARKS}/agree_with/{{judge}}.tsv"
         conda:
             "../../environment.yml"
         threads: 1
@@ -105,44 +240,126 @@ for model in MODELS:
             gpu=0,
         params:
             config=CONFIG,
-            model=model,
-            judge=values(settings.judge),
-            library=library("mis.judges", "mis.suites"),
+            report=values(settings.report),
+            library=library("mis.judges.agreement"),
         message:
-            "Judging the answers of {params.model}, seed {wildcards.seed}"
+            "How far {wildcards.judge} agrees with the run's judges"
         shell:
-            "python -m mis judge --model {params.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
+            "python -m mis agree --judge {wildcards.judge} --config {params.config} 2>&1 | tee {log}"
 
-
-# The same answers by a judge that was written without sight of the first; the verdicts stay as they are.
-for model in MODELS:
-
-    rule:
-        name:
-            f"rejudge_{model}"
+    rule find_flips:
         input:
-            of_model(RESPONSES, model),
+            of_all_models(VERDICTS),
+            rejudged_by,
+            PAPER,
         output:
-            of_model(REJUDGED, model),
+            drift_files("{judge}", "flips.csv", "flips.md"),
         log:
-            f"{LOGS}/rejudge/{model}_seed{{seed}}.log",
+            f"{LOGS}/find_flips/{{judge}}.log",
         benchmark:
-            f"{BENCHMARKS}/rejudge/{model}_seed{{seed}}.tsv"
+            f"{BENCHMARKS}/find_flips/{{judge}}.tsv"
         conda:
             "../../environment.yml"
         threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=4000,
             gpu=0,
         params:
             config=CONFIG,
-            model=model,
-            library=library("mis.judges", "mis.suites"),
+            report=values(settings.report),
+            library=library("mis.report.claims"),
         message:
-            "Judging the answers of {params.model}, seed {wildcards.seed}, once more"
+            "Which claims {wildcards.judge} turns"
         shell:
-            "python -m mis rejudge --judge second --model {params.model} --seed {wildcards.seed}"
-            " --config {params.config} 2>&1 | tee {log}"
+            "python -m mis flips --judge {wildcards.judge} --config {params.config} 2>&1 | tee {log}"
+
+else:
+
+    # A rule a model, because models may have different arms: one job judges them all, for imports cost more than judging.
+    for model in MODELS:
+
+        rule:
+            name:
+                f"judge_{model}"
+            input:
+                of_model(RESPONSES, model),
+            output:
+                of_model(VERDICTS, model),
+            log:
+                f"{LOGS}/judge/{model}_seed{{seed}}.log",
+            benchmark:
+                f"{BENCHMARKS}/judge/{model}_seed{{seed}}.tsv"
+            conda:
+                "../../environment.yml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+                gpu=0,
+            params:
+                config=CONFIG,
+                model=model,
+                judge=values(settings.judge),
+                library=library("mis.judges", "mis.suites"),
+            message:
+                "Judging the answers of {params.model}, seed {wildcards.seed}"
+            shell:
+                "python -m mis judge --model {params.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
+
+    # The same answers by a judge that was written without sight of the first; the verdicts stay as they are.
+    for model in MODELS:
+
+        rule:
+            name:
+                f"rejudge_{model}"
+            input:
+                of_model(RESPONSES, model),
+            output:
+                of_model(REJUDGED, model),
+            log:
+                f"{LOGS}/rejudge/{model}_seed{{seed}}.log",
+            benchmark:
+                f"{BENCHMARKS}/rejudge/{model}_seed{{seed}}.tsv"
+            conda:
+                "../../environment.yml"
+            threads: 1
+            resources:
+                mem_mb=2000,
+                gpu=0,
+            params:
+                config=CONFIG,
+                model=model,
+                library=library("mis.judges", "mis.suites"),
+            message:
+                "Judging the answers of {params.model}, seed {wildcards.seed}, once more"
+            shell:
+                "python -m mis rejudge --judge second --model {params.model} --seed {wildcards.seed}"
+                " --config {params.config} 2>&1 | tee {log}"
+
+    rule find_flips:
+        input:
+            of_all_models(VERDICTS),
+            of_all_models(REJUDGED),
+            PAPER,
+        output:
+            drift_files("second", "flips.csv", "flips.md"),
+        log:
+            f"{LOGS}/find_flips.log",
+        benchmark:
+            f"{BENCHMARKS}/find_flips.tsv"
+        conda:
+            "../../environment.yml"
+        threads: 1
+        resources:
+            mem_mb=4000,
+            gpu=0,
+        params:
+            config=CONFIG,
+            report=values(settings.report),
+            library=library("mis.report.claims"),
+        message:
+            "Which claims the second judge turns"
+        shell:
+            "python -m mis flips --judge second --config {params.config} 2>&1 | tee {log}"
 
 
 rule agree:
@@ -174,6 +391,7 @@ rule agree:
 rule score:
     input:
         of_all_models(VERDICTS),
+        general_of(),
         measurements(),
         DATASHEET,
     output:
@@ -196,3 +414,31 @@ rule score:
         "Scoring"
     shell:
         "python -m mis score --config {params.config} 2>&1 | tee {log}"
+
+
+# The same for one table or figure alone, where the configuration says so: not everything has to be run for it.
+rule score_artifact:
+    input:
+        scored_of,
+    output:
+        f"{RESULTS}/scores/{{artifact}}.csv",
+    log:
+        f"{LOGS}/score/{{artifact}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score/{{artifact}}.tsv"
+    wildcard_constraints:
+        artifact="(table|figure)[A-Z0-9]+",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        report=values(settings.report),
+        library=library("mis.scoring", "mis.report.needs"),
+    message:
+        "Scoring what {wildcards.artifact} shows"
+    shell:
+        "python -m mis score --artifact {wildcards.artifact} --config {params.config} 2>&1 | tee {log}"

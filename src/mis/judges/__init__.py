@@ -49,6 +49,20 @@ def open_responses(path: Path) -> list[Response]:
     return [response for response in read_responses(path) if BY_ID[_benchmark(response)].task != "choice"]
 
 
+def pair_with_samples(
+    samples: Sequence[Sample], responses: Sequence[Response], out: Path
+) -> list[tuple[Sample, Response]]:
+    """Each response with the sample that it answers. Raises :class:`MisError`, naming `out`, where there is none."""
+    by_key = {sample.key: sample for sample in samples}
+    paired = []
+    for response in responses:
+        key = f"{response.benchmark}/{response.split}/{response.sample_id}"
+        if key not in by_key:
+            raise MisError(f"{out}: response {response.key} answers no sample of the data; run `mis respond` again")
+        paired.append((by_key[key], response))
+    return paired
+
+
 def judge_responses(
     samples: Sequence[Sample],
     responses: Sequence[Response],
@@ -65,13 +79,7 @@ def judge_responses(
     Without it the judge costs nothing, as the oracle, and judges anew each time, so that a change in its code tells.
     A file whose content would not change is left untouched. Raises :class:`MisError` if a response has no sample.
     """
-    by_key = {sample.key: sample for sample in samples}
-    paired = []
-    for response in responses:
-        key = f"{response.benchmark}/{response.split}/{response.sample_id}"
-        if key not in by_key:
-            raise MisError(f"{out}: response {response.key} answers no sample of the data; run `mis respond` again")
-        paired.append((by_key[key], response))
+    paired = pair_with_samples(samples, responses, out)
     if identity is None:
         rows = [to_row(_judged(sample, response, judge, name)) for sample, response in paired]
         rows.sort(key=lambda row: row["key"])

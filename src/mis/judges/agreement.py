@@ -21,9 +21,9 @@ from mis.errors import MisError
 from mis.settings import Settings
 from mis.statistics import Estimate, cluster_bootstrap
 from mis.store import read_jsonl, write_csv_atomic, write_text_atomic
-from mis.taxonomy import BENIGN_OUTCOMES, FAILURES, HAZARD_OUTCOMES, HELPFUL, UNSAFE
+from mis.taxonomy import BENIGN_OUTCOMES, FAILURES, HAZARD_OUTCOMES, HELPFUL, SAFE, UNSAFE
 
-TASKS = {"hazard": HAZARD_OUTCOMES, "benign": BENIGN_OUTCOMES}
+TASKS = {"hazard": (*HAZARD_OUTCOMES, SAFE), "benign": BENIGN_OUTCOMES}
 POOLED = "all"
 # Asked beside the outcome's own word, because the rates that carry the argument (ASR, helpful rate) ask no more.
 ONE_OUTCOME = {"hazard": UNSAFE, "benign": HELPFUL}
@@ -140,7 +140,8 @@ def agreement(
 def read_pairs(settings: Settings, judge: str) -> list[Pair]:
     """The verdicts of the run beside those of `judge`, on all open questions, in the order of the files.
 
-    Raises :class:`MisError` if `judge` has judged other responses than the run's judge, or nothing at all.
+    Benchmarks that `judge` cannot judge, so that none of its verdicts is about them, are left out. Raises
+    :class:`MisError` if it has judged other responses of a benchmark than the run's judge, or nothing at all.
     """
     pairs = []
     for model in settings.models:
@@ -159,11 +160,12 @@ def read_pairs(settings: Settings, judge: str) -> list[Pair]:
 
 def _read(first: Path, second: Path) -> list[Pair]:
     theirs = {row["key"]: row for row in read_jsonl(second)}
+    covered = {_benchmark(row) for row in theirs.values()}
     pairs = []
     for row in read_jsonl(first):
-        benchmark = f"{row['benchmark']}/{row['split']}" if row["split"] else row["benchmark"]
+        benchmark = _benchmark(row)
         task = BY_ID[benchmark].task
-        if task == "choice":
+        if task == "choice" or benchmark not in covered:
             continue
         other = theirs.pop(row["key"], None)
         if other is None:
@@ -177,8 +179,12 @@ def _read(first: Path, second: Path) -> list[Pair]:
     return pairs
 
 
+def _benchmark(row: Mapping) -> str:
+    return f"{row['benchmark']}/{row['split']}" if row["split"] else row["benchmark"]
+
+
 def agree(settings: Settings, judge: str = "second") -> list[Path]:
-    """Writes `R/agreement.csv`, `R/agreement.md` and `R/disagreements.csv`; returns their paths.
+    """Writes `agreement.csv`, `agreement.md` and `disagreements.csv` to `layout.drift`; returns their paths.
 
     One row a model, task, arm (and arm "all") and question: do they agree on the outcome, and do they agree on the one
     outcome that the safety and the help rates count? Percent, with the interval of the configured confidence.
@@ -196,8 +202,8 @@ def agree(settings: Settings, judge: str = "second") -> list[Path]:
                         cell = {"first": first, "second": judge, "model": model, "task": task, "arm": arm}
                         rows.append(cell | {"question": f"{only} or not" if only else "outcome"} | _row(found))
     apart = [pair for pair in pairs if pair.first != pair.second]
-    results = settings.paths.results
-    paths = [results / "agreement.csv", results / "agreement.md", results / "disagreements.csv"]
+    folder = layout.drift(settings, judge)
+    paths = [folder / "agreement.csv", folder / "agreement.md", folder / "disagreements.csv"]
     write_csv_atomic(paths[0], rows, COLUMNS)
     write_text_atomic(paths[1], _markdown(settings, judge, rows, pairs))
     write_csv_atomic(paths[2], map(_disagreement, apart), DISAGREEMENT_COLUMNS)
@@ -224,9 +230,10 @@ def _disagreement(pair: Pair) -> dict:
 def _markdown(settings: Settings, judge: str, rows: Sequence[Mapping], pairs: Sequence[Pair]) -> str:
     """The tables of `agreement.md`: agreement, confusion by task, and where to find each kind of disagreement."""
     first, percent = settings.judge.kind, round(100 * settings.report.confidence)
+    where = f" (mis/judges/{judge}.py)" if judge not in settings.judges else ""
     parts = [
         f"# Do two judges agree? Scale {settings.scale}",
-        f"`{first}` gave the verdicts of this run; `{judge}` (mis/judges/{judge}.py) judged the same responses. In "
+        f"`{first}` gave the verdicts of this run; `{judge}`{where} judged the same responses. In "
         f"brackets the {percent} % interval, drawn over questions. Kappa and alpha are empty where both judges gave "
         "one and the same outcome throughout.",
     ]

@@ -17,7 +17,7 @@ from mis.report.claims.expressions import Expression
 from mis.report.claims.paper import Paper
 from mis.report.reported import ReportError
 from mis.report.sources import Sources
-from mis.scoring import COUNTED, POOLED, Group, groups_of, not_applicable, outcome_words, read_outcomes
+from mis.scoring import COUNTED, POOLED, Group, counted, groups_of, not_applicable, outcome_words, read_outcomes
 
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 NOT_COMPARABLE, NOT_APPLICABLE = "not comparable", "not applicable"
@@ -87,12 +87,14 @@ class Run:
     same for all cells of a split, so that two arms without any hit stay equal.
     """
 
-    def __init__(self, sources: Sources, paper: Paper, seed: int = 0):
+    def __init__(self, sources: Sources, paper: Paper, seed: int = 0, judge: str = ""):
+        """With `judge` (of `mis rejudge`) its verdicts stand in the place of the run's."""
         self.sources, self.paper, self.seed = sources, paper, seed
         self.settings = sources.settings
         self.replicates = self.settings.report.bootstrap_samples
         self.confidence = self.settings.report.confidence
-        self.outcomes = read_outcomes(self.settings)
+        self.outcomes = read_outcomes(self.settings, judge=judge)
+        self._counted = counted(self.settings)
         self.groups = {(group.benchmark, group.split): group for group in groups_of(self.settings, self.outcomes)}
         self.senseless = {key[:2]: note for key, note in not_applicable(self.settings).items() if key[2] == POOLED}
         models = dict.fromkeys(model for model, _ in self.outcomes)
@@ -140,9 +142,11 @@ class Run:
             return self._measured(model, arm, benchmark, split, metric) if seed is None else None
         group = self.groups.get((benchmark, split))
         words = outcome_words(seeds, group, model, arm) if group and (group.task, metric) in COUNTED else None
+        if words is None and benchmark in GENERAL:  # lmms-eval gives a rate, and no answer of its own
+            return self._measured(model, arm, benchmark, split, metric) if seed is None else None
         if words is None or seed not in (None, *seeds):
             return None
-        hits = np.isin(words, COUNTED[group.task, metric])
+        hits = np.isin(words, self._counted[group.task, metric])
         own = hits if seed is None else hits[[list(seeds).index(seed)]]
         values = self.totals(group, own, tuple(seeds) if seed is None else (seed,)) / own.size
         if own.all() or not own.any():
