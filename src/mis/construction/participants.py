@@ -110,8 +110,18 @@ class Reviewer(Protocol):
     def review(self, candidates: Sequence[Candidate]) -> Sequence[Review | NoAnswer]: ...
 
 
+class Screen(Protocol):
+    """Step 4, before experts look: takes out what they need not see (near-duplicates, a model's clear cases)."""
+
+    version: str
+
+    def faults(self, candidates: Sequence[Candidate]) -> Sequence[str | NoAnswer]:
+        """Why each has no place in MIS, one of few reasons; "" where it may have one."""
+        ...
+
+
 class Expert(Protocol):
-    """Step 4 (people and GPT-4o in the paper)."""
+    """Step 4 (people and GPT-4o in the paper). `Candidate.proposed` says where each would go."""
 
     version: str
 
@@ -133,6 +143,10 @@ class Classifier(Protocol):
 
     def fingerprint(self, picture: Picture) -> str:
         """Equal for pictures that are too much alike to be two samples."""
+        ...
+
+    def sub_category(self, candidates: Sequence[Candidate], categories: Sequence[str]) -> Sequence[str | NoAnswer]:
+        """The sub-category of each within the category that an expert gave it; asked only where one differs."""
         ...
 
 
@@ -164,7 +178,7 @@ class PhotoSource(Protocol):
 
 @dataclass(frozen=True)
 class Cast:
-    """All who take part. `explicit_terms` are words that no neutral text may hold."""
+    """All who take part. `explicit_terms` are words that no neutral text may hold. Without experts nobody votes."""
 
     element_writer: ElementWriter
     instruction_writer: InstructionWriter
@@ -174,5 +188,6 @@ class Cast:
     classifier: Classifier
     labeller: Labeller
     guard: Guard
-    photo_source: PhotoSource
+    photo_source: PhotoSource | None
     explicit_terms: Collection[str]
+    screens: Sequence[Screen] = ()

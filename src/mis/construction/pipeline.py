@@ -88,9 +88,14 @@ def construct(
 
     filtered = book.step(
         "filtering", Filtered,
-        {"experts": [expert.version for expert in cast.experts], "classifier": cast.classifier.version},
-        lambda: filtering.judge(candidates(drawing, drawing), cast.experts, cast.classifier),
+        {"experts": [expert.version for expert in cast.experts], "classifier": cast.classifier.version}
+        | ({"screens": [screen.version for screen in cast.screens]} if cast.screens else {}),
+        lambda: filtering.judge(candidates(drawing, drawing), cast.experts, cast.classifier, cast.screens),
     )  # fmt: skip
+    for id, row in filtered.items():
+        if row.category:
+            corrected = {"category": row.category, "sub_category": row.sub_category}
+            element[id] = element[id].model_copy(update=corrected)
 
     training = frozenset(id for id, row in filtered.items() if row.destination == TRAINING)
     label = book.step(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from mis.errors import MisError
 
@@ -98,21 +98,33 @@ class Drawing(Record):
         return self.rounds[-1].pictures
 
 
+def _optional(**options: Any) -> Any:
+    """A field that stands in a row only where it says something."""
+    return Field(default="", exclude_if=lambda value: value == "", **options)
+
+
 class Vote(BaseModel):
-    """An expert's word on a sample."""
+    """An expert's word on a sample. One who keeps it may correct its category and say how hard it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     keep: bool
     reason: str = ""
+    category: str = _optional()
+    difficulty: Literal["", "easy", "hard"] = _optional()
 
 
 class Filtered(Record):
-    """Step 4. `votes` in the experts' order, None where one gave no usable answer; `explicit` by image."""
+    """Step 4. `votes` in the experts' order, None where one gave no usable answer; `explicit` by image.
+
+    `category` and `sub_category` stand where the experts corrected the writer's.
+    """
 
     votes: tuple[Vote | None, ...]
     dangerous_text: bool
     explicit: tuple[bool, bool]
     destination: Literal["training", "easy", "hard"]
+    category: str = _optional()
+    sub_category: str = _optional()
 
 
 class Label(Record):
@@ -142,11 +154,15 @@ class Photographs(Record):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A sample under construction: what reviewers and experts look at. `pictures` are empty until they are drawn."""
+    """A sample under construction: what reviewers and experts look at. `pictures` are empty until they are drawn.
+
+    `proposed` is where it would go without the experts: training, easy or hard; "" before that is known.
+    """
 
     element: Element
     instruction: Instruction
     pictures: tuple[Picture, ...] = ()
+    proposed: str = ""
 
     @property
     def id(self) -> str:
