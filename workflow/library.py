@@ -20,7 +20,7 @@ PACKAGE = "mis"
 # Values of the configuration reach a rule as parameters of their own, and the command line only passes them on; without
 # this exception a new key for one stage would run every stage again.
 NOT_FOLLOWED = {f"{PACKAGE}.settings", f"{PACKAGE}.cli"}
-CODE_AND_DATA = {".py", ".json", ".yaml", ".csv", ".png", ".html", ".css", ".js"}
+CODE_AND_DATA = {".py", ".json", ".yaml", ".csv", ".png", ".html", ".css", ".js", ".md", ".txt", ".jinja"}
 
 
 def reach(source: Path) -> None:

@@ -39,6 +39,8 @@ else:
 HEADLINE = f"{RESULTS}/headline.md"
 HEADLINE_PAGE = f"{RESULTS}/headline.html"
 CLAIMS_PAGE = f"{RESULTS}/claims.html"
+# Tables and figures that are drawn by default, by the names of their targets.
+ARTIFACTS = [*(f"table{number}" for number in COVERED_TABLES), *(f"figure{number}" for number in COVERED_FIGURES)]
 # The claims' verdicts; of a run also whether its arms stand in the paper's order.
 CLAIMS = [
     f"{RESULTS}/{name}.{format}"
@@ -57,6 +59,14 @@ else:
     NO_PDF = "" if latex.installed() else latex.INSTALL
 # What two judges agree on, and the notebooks. The second judge knows the miniature only.
 AGREEMENT = [f"{RESULTS}/{name}" for name in ("agreement.csv", "agreement.md", "disagreements.csv")]
+# Another judge on the same answers: how far it agrees, and which claims it turns. At the paper's scale those judges of the
+# configuration that are not the run's own.
+OTHER_JUDGES = [name for name in settings.judges if name not in ("rubric", "guard", "refusal")]
+DRIFT = [
+    file
+    for judge in (OTHER_JUDGES if settings.judge.kind == "models" else ["second"])
+    for file in drift_files(judge, "agreement.csv", "agreement.md", "disagreements.csv", "flips.csv", "flips.md")
+]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) if settings.world is not None else []
 COMPARISON = [f"{RESULTS}/comparison.csv", f"{RESULTS}/comparison.md"]
 REFERENCE = relpath(ROOT / "results" / "reference" / settings.scale / "scores.csv")
@@ -76,10 +86,10 @@ def sources_of(wildcards):
     if not MODELS or wildcards.number in FROM_PAPER:
         return []
     if wildcards.number in FROM_CONSTRUCTION:
-        return rules.construct_mis.output
+        return MIS_DATA
     if wildcards.number in FROM_MIXTURES:
-        return rules.mix_arms.output.datasheet
-    return SCORES
+        return DATASHEET
+    return scores_of(f"table{wildcards.number}")
 
 
 def figure_sources_of(wildcards):
@@ -87,10 +97,26 @@ def figure_sources_of(wildcards):
     if not MODELS:
         return []
     if wildcards.number in FIGURES_FROM_CONSTRUCTION:
-        return rules.construct_mis.output
+        return MIS_DATA
     if wildcards.number in cases.CASES:
         return [str(path) for path in cases.files(settings, wildcards.number)]
-    return [SCORES, DATASHEET]
+    return [scores_of(f"figure{wildcards.number}"), *([DATASHEET] if settings.report.scores == "run" else [])]
+
+
+def scores_of(artifact):
+    """The scores that a table or figure is drawn from."""
+    return str(layout.scores(settings, artifact))
+
+
+def scored_of(wildcards):
+    """What the scores of one table or figure are counted from: its verdicts; for some, times or the mixtures' sizes."""
+    beside = measured(wildcards.artifact)
+    return [
+        *of_artifact(VERDICTS, wildcards.artifact),
+        *general_of(wildcards.artifact),
+        *(measurements(TIMES) if "times" in beside else []),
+        *([DATASHEET] if "shares" in beside else []),
+    ]
 
 
 def notebook_files(name):
@@ -152,6 +178,7 @@ COVERED = [
     *(file for number in COVERED_TABLES for file in table_files(number)),
     *(file for number in COVERED_FIGURES for file in figure_files(number)),
     *([SCORES, HEADLINE, BROWSER] if MODELS else []),
+    *(INPUTS_LISTED if MODELS and settings.world is None else []),
     *(file for name in NOTEBOOKS for file in notebook_files(name)),
     *(COMPARISON if MODELS and Path(REFERENCE).is_file() else []),
     *([] if NO_PDF else [REPRODUCTION]),

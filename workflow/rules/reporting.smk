@@ -79,7 +79,7 @@ rule make_figure:
 
 rule judge_claims:
     input:
-        [SCORES, rules.construct_mis.output] if MODELS else [],
+        [SCORES, MIS_DATA] if MODELS else [],
         PAPER,
     output:
         CLAIMS,
@@ -167,7 +167,7 @@ rule compare:
 
 rule make_browser:
     input:
-        rules.construct_mis.output,
+        MIS_DATA,
         of_all_models(RESPONSES),
         of_all_models(VERDICTS),
     output:
@@ -198,7 +198,7 @@ rule make_paper:
         PAPER,
         AUDIT,
         CLAIMS,
-        rules.construct_mis.output,
+        MIS_DATA,
         SCORES,
         [table_files(number, "tex") for number in COVERED_TABLES],
         [figure_files(number, "pdf") for number in COVERED_FIGURES],

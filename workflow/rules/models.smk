@@ -1,0 +1,28 @@
+# Base models that come from the hub or a folder: fetched at their commit, converted where need be, one for all seeds.
+
+
+rule fetch_base:
+    output:
+        TAKEN_BASE,
+    log:
+        f"{LOGS}/fetch_base/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/fetch_base/{{model}}.tsv"
+    wildcard_constraints:
+        model="|".join(TAKEN) or "$.",
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=weights_mb,
+        gpu=0,
+    params:
+        config=CONFIG,
+        model=lambda wildcards: settings.models[wildcards.model].model_dump(
+            mode="json", include={"family", "source", "cutting"}
+        ),
+        library=library("mis.taking"),
+    message:
+        "Fetching {wildcards.model}"
+    shell:
+        "python -m mis model fetch {wildcards.model} --config {params.config} 2>&1 | tee {log}"
