@@ -61,7 +61,7 @@ FREEZE = build/lock/bin/pip freeze --exclude mis | grep -vE '^(nvidia|cuda|trito
 lock:  ## pin anew what pyproject.toml names
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install -q . && $(FREEZE) > build/lock/study.txt
-	build/lock/bin/pip install -q '.[test,sharded]' && $(FREEZE) > build/lock/all.txt
+	build/lock/bin/pip install -q '.[test,sharded,lora,serving,construction,cluster,small]' && $(FREEZE) > build/lock/all.txt
 	{ grep '^#' requirements.lock; cat build/lock/study.txt; } > build/lock/requirements.lock
 	{ grep -E '^(#|-r)' requirements-dev.lock; grep -vxFf build/lock/study.txt build/lock/all.txt; } > build/lock/requirements-dev.lock
 	mv build/lock/requirements.lock build/lock/requirements-dev.lock .

@@ -12,6 +12,8 @@ report: "workflow/report/workflow.rst"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/artifacts.smk"
 include: "workflow/rules/data.smk"
+include: "workflow/rules/construction.smk"
+include: "workflow/rules/models.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/reporting.smk"
@@ -25,6 +27,11 @@ rule all:
         "Everything is there"
 
 
+rule construction:
+    input:
+        rules.release_mis.output,
+
+
 rule scores:
     input:
         SCORES,
@@ -33,6 +40,16 @@ rule scores:
 rule claims:
     input:
         CLAIMS,
+
+
+rule drift:
+    input:
+        DRIFT,
+
+
+rule leaks:
+    input:
+        expand(LEAKS, arm=TRAINED, suite=SUITES),
 
 
 rule headline:
@@ -75,6 +92,11 @@ for number in FIGURES:
 
 onstart:
     write_if_changed(settings, Path(CONFIG))
+
+
+# A dry run of a scale that costs something says what.
+if settings.planning:
+    logger.addHandler(CostTable(workflow, settings))
 
 
 onsuccess:

@@ -100,7 +100,7 @@ def change(path: str, value) -> Callable[[dict], None]:
         ("evaluation.suites", {"all": ["mis/medium"]}, "evaluation.suites.all: unknown benchmark 'mis/medium'; known:"),
         ("evaluation.suites", {"a": ["siuo"], "b": ["siuo"]}, "evaluation.suites.b: 'siuo' is already in suite 'a'"),
         ("models.internvl_mini.pretraining", None, "give `pretraining` exactly where `source: pretrain` stands"),
-        ("judge.kind", "gpt", "judge.kind: Input should be 'oracle'"),
+        ("judge.kind", "gpt", "judge.kind: Input should be 'oracle' or 'models'"),
         ("paths", None, "paths: Input should be a valid dictionary"),
     ],
 )  # fmt: skip

@@ -52,6 +52,10 @@ def test_one_table_plans_its_own_inputs_only(plan):
     assert set(plan("table19")) == {"table19", "make_table", "total"}
 
 
+def test_the_construction_ends_with_its_release(plan):
+    assert set(plan("construction")) == {"construction", "write_world", "construct_mis", "release_mis", "total"}
+
+
 def test_each_seed_has_its_own_base_and_arms(plan):
     jobs = plan("--config", "seeds=[0,1]")
     assert (jobs["pretrain_base"], jobs["train_arm"], jobs["respond"], jobs["judge_internvl_mini"]) == (2, 26, 30, 2)

@@ -2,4 +2,9 @@
 
 
 class MisError(Exception):
-    """Something the user can mend. The text names the file (and line) and the remedy."""
+    """Something the user can mend. The text names the file (and line) and the remedy.
+
+    `status` is the exit status of the command that it ends: 2, a mistake; 1 where a part was done.
+    """
+
+    status = 2

@@ -17,7 +17,8 @@ class Sample:
     """One question. `images` are existing files, in the order in which the question counts them.
 
     `options` holds the texts of a multiple-choice question and `answer` the text of the right one; both are empty for
-    an open question. `tags` are extra groupings for scores, for example ("taught",).
+    an open question. `tags` are extra groupings for scores, for example ("taught",). `guidance` is what the dataset
+    tells the judge alone (SIUO's safety warning); no model that is tested sees it.
     """
 
     benchmark: str
@@ -29,6 +30,7 @@ class Sample:
     sub_category: str = ""
     options: tuple[str, ...] = ()
     answer: str = ""
+    guidance: str = ""
 
     @property
     def key(self) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mis.errors import MisError
 from mis.samples import Sample, Turn
@@ -42,6 +42,13 @@ class AnsweringModel(Protocol):
     def answer(self, samples: Sequence[Sample]) -> list[Answer]: ...
 
 
+@runtime_checkable
+class StreamingModel(AnsweringModel, Protocol):
+    """`stream` takes samples as there is room, gives answers as they come, and hands their keys through."""
+
+    def stream(self, samples: Iterable[tuple[str, Sample]]) -> Iterator[tuple[str, Answer]]: ...
+
+
 def checkpoint_identity(folder: Path) -> str:
     """SHA-256 over the weights, configuration, tokenizer and processor of a local checkpoint, 64 hex digits.
 
@@ -63,3 +70,12 @@ def file_digest(path: Path, size: int, mtime_ns: int) -> str:
     """SHA-256 of a file; size and time of change only key the cache."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def picture_digest(path: Path) -> str:
+    """SHA-256 of a picture's bytes, 64 hex digits. Raises :class:`MisError` if it cannot be read."""
+    try:
+        stat = path.stat()
+        return file_digest(path, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise MisError(f"{path}: picture cannot be read ({error.strerror}); make or fetch its dataset again") from error

@@ -6,7 +6,7 @@ as they are); the modules beside it describe what is different about theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -14,12 +14,22 @@ from PIL import Image
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+# How a picture is cut, where that depends on its size: numbers that mean something to its family.
+View = tuple[int, ...]
+
 
 class FeatureTower(nn.Module):
-    """In the place of a vision tower: its input already is the tower's output, (pictures, tokens, width)."""
+    """In the place of a vision tower: its input already is the tower's output, (pictures, tokens, width).
+
+    Whichever of the tower's `layers` the network asks for, counted from the end, it gets that output.
+    """
+
+    def __init__(self, layers: int = 1):
+        super().__init__()
+        self.layers = layers
 
     def forward(self, pixel_values: torch.Tensor, **_) -> BaseModelOutputWithPooling:
-        return BaseModelOutputWithPooling(last_hidden_state=pixel_values, hidden_states=(pixel_values,))
+        return BaseModelOutputWithPooling(last_hidden_state=pixel_values, hidden_states=(pixel_values,) * self.layers)
 
 
 class Family:
@@ -77,13 +87,41 @@ class Family:
         """Tokens of a picture, as a network of this configuration wants them for the processor's pictures."""
         return config.image_seq_length
 
-    def picture_text(self, processor) -> str:
+    def picture_text(self, processor, tokens: int | None = None) -> str:
         """What stands in a prompt for a picture, in the place of the chat template's one image token."""
-        return processor.image_token * self.image_tokens(processor)
+        return processor.image_token * (self.image_tokens(processor) if tokens is None else tokens)
 
-    def batch_inputs(self, processor, input_ids: torch.Tensor, pictures: int) -> dict[str, torch.Tensor]:
+    def batch_inputs(
+        self, processor, input_ids: torch.Tensor, pictures: int, views: Sequence[View] = ()
+    ) -> dict[str, torch.Tensor]:
         """What the network wants for a batch besides tokens, mask and `pixel_values`; `pictures` may be 0."""
         return {}
+
+    # --- Pictures whose number of tokens depends on their size
+
+    def cuts(self, processor) -> bool:
+        """Do a picture's tokens depend on its size? Where not, there are no views, and the five below are not asked."""
+        return False
+
+    def views(self, processor, sizes: Sequence[tuple[int, int]]) -> tuple[View, ...]:
+        """How each picture of one sample is cut, from all their (width, height) in pixels."""
+        raise NotImplementedError
+
+    def view_tokens(self, processor, view: View) -> int:
+        """Tokens of a picture that is cut so."""
+        raise NotImplementedError
+
+    def view_rows(self, processor, view: View) -> int:
+        """Rows along the first axis of such a picture's `pixel_values`, and of what the tower makes of them."""
+        raise NotImplementedError
+
+    def cut(self, processor, images: list[Image.Image], views: Sequence[View]) -> torch.Tensor:
+        """The network's `pixel_values` of these pictures, one behind the other."""
+        raise NotImplementedError
+
+    def see_cut(self, tower: nn.Module, processor, pixels: torch.Tensor, views: Sequence[View]) -> torch.Tensor:
+        """What a tower that was taken out makes of :meth:`cut` pictures: (rows, ...)."""
+        return self.see(tower, processor, pixels)
 
     # --- Pictures
 
@@ -115,8 +153,12 @@ class Family:
         The projector stays in the model, to be trained.
         """
         tower = model.model.vision_tower
-        model.model.vision_tower = FeatureTower()
+        model.model.vision_tower = self.stand_in(model)
         return tower
+
+    def stand_in(self, model) -> nn.Module:
+        """What stands where the tower was."""
+        return FeatureTower()
 
     def put_tower(self, model, tower: nn.Module) -> None:
         """Undo :meth:`take_tower`."""

@@ -1,15 +1,17 @@
-"""Small InternVL networks of transformers' own classes, made from the configuration."""
+"""InternVL, in transformers' own classes: small ones made from the configuration, and converted checkpoints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import torch
+from PIL import Image
 from transformers import InternVLConfig, InternVLForConditionalGeneration, InternVLVisionConfig, LlamaConfig
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
 from mis.models.backbone import load_text, load_tokenizer, put_text, text_config
-from mis.models.family import Family
+from mis.models.family import Family, View
 from mis.models.processing import CHAT_TEMPLATE, IMAGE_TOKENS, SPECIAL, InternVLImageProcessor, word_tokenizer
 from mis.settings import Pretraining, TextFolder
 
@@ -69,5 +71,35 @@ class InternVL(Family):
             put_text(model, pretrained)
         return self.with_ends(model, tokenizer)
 
-    def picture_text(self, processor) -> str:
-        return f"{processor.start_image_token}{super().picture_text(processor)}{processor.end_image_token}"
+    def picture_text(self, processor, tokens: int | None = None) -> str:
+        return f"{processor.start_image_token}{super().picture_text(processor, tokens)}{processor.end_image_token}"
+
+    # A picture of a real checkpoint is cut into tiles, with a thumbnail of it all behind them if there are several. The
+    # pictures of a sample share the tiles, as in the original's training (OpenGVLab/InternVL, commit 2410d1d,
+    # internvl_chat/internvl/train/internvl_chat_finetune.py). A view is (most tiles, tiles with the thumbnail).
+
+    def cuts(self, processor) -> bool:
+        return processor.image_processor.crop_to_patches and processor.image_processor.max_patches > 1
+
+    def views(self, processor, sizes: Sequence[tuple[int, int]]) -> tuple[View, ...]:
+        images = processor.image_processor
+        most = max(1, images.max_patches // max(1, len(sizes)))
+        options = {"max_patches": most, "min_patches": min(images.min_patches, most)}
+        return tuple(
+            (most, images.get_number_of_image_patches(height, width, options) if most > 1 else 1)
+            for width, height in sizes
+        )
+
+    def view_tokens(self, processor, view: View) -> int:
+        return processor.image_seq_length * view[1]
+
+    def view_rows(self, processor, view: View) -> int:
+        return view[1]
+
+    def cut(self, processor, images: list[Image.Image], views: Sequence[View]) -> torch.Tensor:
+        settings = processor.image_processor
+        tiles = [
+            settings([image], max_patches=most, min_patches=min(settings.min_patches, most), return_tensors="pt")
+            for image, (most, _) in zip(images, views, strict=True)
+        ]
+        return torch.cat([each["pixel_values"] for each in tiles])

@@ -9,7 +9,8 @@ from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from mis.models.family import Family
+from mis.errors import MisError
+from mis.models.family import Family, FeatureTower
 from mis.models.processing import word_tokenizer
 from mis.settings import Pretraining
 
@@ -68,6 +69,9 @@ class Llava(Family):
         )
         return self.with_ends(LlavaForConditionalGeneration(config), tokenizer)
 
+    def image_size(self, processor: LlavaProcessor) -> int:
+        return processor.image_processor.crop_size["height"]
+
     def image_tokens(self, processor: LlavaProcessor) -> int:
         return (self.image_size(processor) // processor.patch_size) ** 2
 
@@ -77,5 +81,20 @@ class Llava(Family):
     def project(self, model, processor, pixels: torch.Tensor) -> torch.Tensor:
         return torch.stack(super().project(model, processor, pixels))
 
+    def take_tower(self, model) -> nn.Module:
+        tower = super().take_tower(model)
+        tower.shown_layer = model.config.vision_feature_layer
+        return tower
+
+    def stand_in(self, model) -> nn.Module:
+        return FeatureTower(abs(_from_the_end(model.config)))
+
     def see(self, tower: nn.Module, processor, pixels: torch.Tensor) -> torch.Tensor:
-        return tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
+        return tower(pixel_values=pixels, output_hidden_states=True).hidden_states[tower.shown_layer]
+
+
+def _from_the_end(config) -> int:
+    layer = config.vision_feature_layer
+    if not isinstance(layer, int) or layer >= 0:
+        raise MisError(f"vision_feature_layer {layer}: only a layer counted from the end is known here")
+    return layer

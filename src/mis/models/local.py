@@ -13,41 +13,46 @@ from mis.models import Answer
 from mis.models.chat import prompt_texts
 from mis.models.checkpoint import load_checkpoint
 from mis.models.families import family_of
-from mis.models.features import FeatureStore
+from mis.models.features import FeatureStore, look, views_of
 from mis.prompts import user_text
 from mis.samples import Sample
 from mis.settings import Settings
 
 
 class LocalModel:
-    """Answers with the checkpoint in `folder`. Decoding is greedy, as in the paper (temperature 0).
+    """Answers with the checkpoint in `folder`, on the GPU if there is one. Decoding is greedy, as in the paper.
 
-    The vision tower's outputs come from the store; with `stored=False` the tower looks at every picture when it is
-    asked about, as for a user (`mis.latency`).
+    Where `training.features` says so the vision tower's outputs come from the store; with `stored=False` the tower
+    looks at every picture when it is asked about, as for a user (`mis.latency`).
     """
 
     def __init__(self, folder: Path, settings: Settings, seed: int, model_name: str, *, stored: bool = True):
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         torch.set_num_threads(settings.evaluation.threads)
-        self.model, self.processor = load_checkpoint(folder)
-        self.model.eval()
+        dtype = torch.bfloat16 if settings.evaluation.precision == "bf16" else torch.float32
+        self.model, self.processor = load_checkpoint(folder, dtype=dtype)
+        self.model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.max_new_tokens = settings.max_new_tokens_of(model_name)
         self.family = family_of(self.model)
-        tower = self.family.take_tower(self.model)
-        self.pictures = FeatureStore(layout.features(settings, model_name, seed), tower, self.processor)
-        if not stored:
+        kept = settings.training.features == "stored"
+        folder = layout.features(settings, model_name, seed) if kept else None
+        self.pictures, _ = look(self.model, self.processor, folder)
+        if isinstance(self.pictures, FeatureStore) and not stored:
             self.pictures.rows = {}
 
     @torch.no_grad()
     def answer(self, samples: Sequence[Sample]) -> list[Answer]:
-        texts = prompt_texts(self.processor, [user_text(s) for s in samples], [len(s.images) for s in samples])
+        cuts = [views_of(self.processor, sample.images) for sample in samples]
+        texts = prompt_texts(self.processor, [user_text(s) for s in samples], [len(s.images) for s in samples], cuts)
         tokenizer = self.processor.tokenizer
         inputs = tokenizer(texts, padding=True, padding_side="left", add_special_tokens=False, return_tensors="pt")
         inputs = {key: inputs[key] for key in ("input_ids", "attention_mask")}
         paths = [path for sample in samples for path in sample.images]
+        views = [view for each in cuts for view in each]
         if paths:
-            inputs["pixel_values"] = self.pictures(paths)
-        inputs |= self.family.batch_inputs(self.processor, inputs["input_ids"], len(paths))
+            inputs["pixel_values"] = self.pictures(paths, views).to(self.model.dtype)
+        inputs |= self.family.batch_inputs(self.processor, inputs["input_ids"], len(paths), views)
+        inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
         length = inputs["input_ids"].shape[1]
         # A growing cache is copied whole for every new token, which took three quarters of the time of a small model.
         output = self.model.generate(

@@ -37,10 +37,10 @@ CHAT_TEMPLATE = (
 
 
 class InternVLImageProcessor(InternVLProcessor):
-    """`InternVLProcessor` for pictures only. One tile a picture unless `crop_to_patches` is asked for."""
+    """`InternVLProcessor` for pictures only. Whether pictures are cut into tiles is the image processor's own word."""
 
     # The parent forces crop_to_patches=True over the saved configuration, which turns one tile into up to forty.
-    images_kwargs = {"crop_to_patches": False}
+    images_kwargs: dict = {}
 
     def __init__(self, image_processor=None, tokenizer=None, image_seq_length: int = 256, chat_template=None, **kwargs):
         kwargs.pop("video_processor", None)

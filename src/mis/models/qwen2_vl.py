@@ -1,4 +1,4 @@
-"""Small Qwen2-VL networks of transformers' own classes, and the processor without its video half.
+"""Qwen2-VL, in transformers' own classes, and the processor without its video half.
 
 Rotary tower, 2 x 2 patch merger, and a Qwen2 language model whose rotary positions have three axes (M-RoPE: time,
 height, width).
@@ -6,7 +6,7 @@ height, width).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from PIL import Image
@@ -20,9 +20,10 @@ from transformers import (
     Qwen2VLVisionConfig,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
-from mis.models.family import Family
+from mis.errors import MisError
+from mis.models.family import Family, View
 from mis.models.processing import word_tokenizer
 from mis.settings import Pretraining
 
@@ -79,7 +80,9 @@ class MergerTower(nn.Module):
 class Qwen2VL(Family):
     """The tower ends in the merger, which is this family's projector: it is trained while the blocks are frozen.
 
-    Upstream a picture keeps its shape; here each is stretched to one square, so that one grid serves all.
+    A picture of a real checkpoint keeps its shape, and its tokens depend on its size; a view is its patches along time,
+    height and width. A miniature's processor has one area for all: each picture is stretched to that square, so that
+    one grid serves all.
     """
 
     network = Qwen2VLForConditionalGeneration
@@ -130,6 +133,37 @@ class Qwen2VL(Family):
         )
         return self.with_ends(Qwen2VLForConditionalGeneration(config), tokenizer)
 
+    def cuts(self, processor) -> bool:
+        size = processor.image_processor.size
+        return size["shortest_edge"] != size["longest_edge"]
+
+    def views(self, processor, sizes: Sequence[tuple[int, int]]) -> tuple[View, ...]:
+        images, made = processor.image_processor, []
+        for width, height in sizes:
+            if max(width, height) > 200 * min(width, height):
+                raise MisError(f"a picture of {width} x {height} pixels is too narrow for Qwen2-VL; leave it out")
+            rows, columns = smart_resize(
+                height,
+                width,
+                factor=images.patch_size * images.merge_size,
+                min_pixels=images.size["shortest_edge"],
+                max_pixels=images.size["longest_edge"],
+            )
+            made.append((1, rows // images.patch_size, columns // images.patch_size))
+        return tuple(made)
+
+    def view_tokens(self, processor, view: View) -> int:
+        return self.view_rows(processor, view) // processor.image_processor.merge_size**2
+
+    def view_rows(self, processor, view: View) -> int:
+        return view[0] * view[1] * view[2]
+
+    def cut(self, processor, images: list[Image.Image], views: Sequence[View]) -> torch.Tensor:
+        return processor.image_processor(images, return_tensors="pt")["pixel_values"]
+
+    def see_cut(self, tower: nn.Module, processor, pixels: torch.Tensor, views: Sequence[View]) -> torch.Tensor:
+        return tower(pixels, grid_thw=torch.tensor(views, device=pixels.device)).last_hidden_state
+
     def image_size(self, processor) -> int:
         return round(processor.image_processor.size["longest_edge"] ** 0.5)
 
@@ -143,6 +177,7 @@ class Qwen2VL(Family):
         return torch.tensor([[1, side, side]]).expand(pictures, 3)
 
     def image_tokens(self, processor) -> int:
+        """Of the largest picture, where tokens depend on the size."""
         images = processor.image_processor
         return (self.image_size(processor) // images.patch_size // images.merge_size) ** 2
 
@@ -161,9 +196,14 @@ class Qwen2VL(Family):
         patches = patches.expand(*patches.shape[:6], images.temporal_patch_size, size, size)
         return patches.reshape(pictures, (blocks * merge) ** 2, -1)
 
-    def batch_inputs(self, processor, input_ids: torch.Tensor, pictures: int) -> dict[str, torch.Tensor]:
+    def batch_inputs(
+        self, processor, input_ids: torch.Tensor, pictures: int, views: Sequence[View] = ()
+    ) -> dict[str, torch.Tensor]:
         kinds = (input_ids == processor.image_token_id).int()
-        return {"mm_token_type_ids": kinds} | ({"image_grid_thw": self._grid(processor, pictures)} if pictures else {})
+        if not pictures:
+            return {"mm_token_type_ids": kinds}
+        grid = torch.tensor(views) if views else self._grid(processor, pictures)
+        return {"mm_token_type_ids": kinds, "image_grid_thw": grid}
 
     def eyes(self, model) -> dict[str, nn.Module]:
         return {"tower": model.model.visual}

@@ -35,6 +35,7 @@ OUTCOME_MARKS = {
     taxonomy.SAFE_REASONING: ("✓", "#009E73"),
     taxonomy.SAFE_REFUSAL: ("⊘", "#56B4E9"),
     taxonomy.HALLUCINATION: ("?", "#CC79A7"),
+    taxonomy.SAFE: ("✓", "#56B4E9"),
     taxonomy.HELPFUL: ("✓", "#009E73"),
     taxonomy.FLAGGED: ("!", "#E69F00"),
     taxonomy.REFUSED: ("⊘", "#56B4E9"),

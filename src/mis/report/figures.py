@@ -400,7 +400,7 @@ def write_figure(
     if number not in FIGURES:
         raise ReportError(f"unknown figure {number!r}; known: {', '.join(FIGURES)}")
     with plt.rc_context(STYLE):
-        figure = FIGURES[number](Sources(settings, root, draw))
+        figure = FIGURES[number](Sources(settings, root, draw, f"figure{number}"))
         stem = settings.paths.figures / f"figure{number}"
         try:
             return [

@@ -10,6 +10,8 @@ MODELS = {
     "qwen2_vl_72b": "Qwen2-VL-72B",
     "internvl2_5_8b": "InternVL2.5-8B",
     "internvl2_5_78b": "InternVL2.5-78B",
+    "internvl2_5_2b": "InternVL2.5-2B",
+    "internvl2_5_1b": "InternVL2.5-1B",
     "mantis_siglip": "Mantis-SigLIP",
     "minicpm_v_2_6": "MiniCPM-V-2.6",
     "phi_3_5_vision": "Phi-3.5-Vision",
@@ -99,6 +101,7 @@ OUTCOMES = {
     "safe_reasoning": "safe with reasoning",
     "safe_refusal": "safe with refusal",
     "hallucination": "hallucination",
+    "safe": "safe",
     "helpful": "helpful",
     "flagged": "over-flagged",
     "refused": "refused",
@@ -109,6 +112,7 @@ OUTCOMES = {
     "filtered": "filtered",
     "truncated": "cut off",
     "unparsable": "not judged",
+    "judge_refused": "judge refused",
 }
 ARROWS = {"higher": " ↑", "lower": " ↓"}
 DIRECTIONS = {metric: direction for benchmark in BENCHMARKS for metric, direction in benchmark.metrics}

@@ -35,6 +35,20 @@ class Cell:
         return start.removeprefix("n/a (") if start.startswith("n/a (") else ""
 
     @property
+    def bounds(self) -> tuple[float, float] | None:
+        """A rate with all of `failures` counted against it, and with all of them counted for it; None without any.
+
+        Of an ASR: all of them safe, and all of them unsafe. A missing verdict is in no class: the first is the value.
+        """
+        if not self.failures or not self.n or self.unit != "percent":
+            return None
+        return self.value, min(100.0, self.value + self.missing_percent)
+
+    @property
+    def missing_percent(self) -> float:
+        return 100 * self.failures / self.n if self.failures and self.n else 0.0
+
+    @property
     def width(self) -> float | None:
         return None if self.low is None or self.high is None else self.high - self.low
 

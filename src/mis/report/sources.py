@@ -21,11 +21,17 @@ if TYPE_CHECKING:
 class Sources:
     """All that tables and figures are made of, read when first asked for: the paper's numbers and a run's files."""
 
-    def __init__(self, settings: Settings, root: Path | str | None = None, draw: Draw | None = None):
-        """`draw` draws a vector layout of the miniature for print; without it pictures are shown as their files are."""
+    def __init__(
+        self, settings: Settings, root: Path | str | None = None, draw: Draw | None = None, artifact: str = ""
+    ):
+        """`draw` draws a vector layout of the miniature for print; without it pictures are shown as their files are.
+
+        `artifact` ("table4") is what is drawn, for a run that keeps each one's scores apart.
+        """
         self.settings = settings
         self.root = root
         self._draw = draw
+        self.artifact = artifact
         self.scale = settings.scale
 
     @cached_property
@@ -44,7 +50,7 @@ class Sources:
 
     @cached_property
     def scores(self) -> Scores:
-        return Scores(layout.scores(self.settings), self.analogues, self.scale)
+        return Scores(layout.scores(self.settings, self.artifact), self.analogues, self.scale)
 
     @cached_property
     def category_counts(self) -> dict[tuple[str, str], int] | None:

@@ -11,8 +11,9 @@ from itertools import groupby
 from pathlib import Path
 
 from mis.mixtures import ARMS
-from mis.report import names, rendering
+from mis.report import missing, names, rendering
 from mis.report.html import to_html
+from mis.report.missing import bounded, check_missing
 from mis.report.rendering import Head, Line, Panel, Table, Text, text
 from mis.report.reported import ReportError, Value
 from mis.report.scores import Cell
@@ -186,6 +187,7 @@ class _Layout:
     shown: tuple[str, ...]
     ranking: bool
     marks: _Marks
+    bounds: bool
 
     def panel(self, title: str, columns: tuple[Column, ...]) -> Panel:
         cells: dict[Row, list[Text]] = {row: [] for row in self.rows}
@@ -216,11 +218,24 @@ class _Layout:
                 mark = self.marks(value.note) if value else ""
                 cells[row].append(Text(value.value, "", row in best_printed, mark) if value else Text())
             if self.scale in self.shown:
-                cells[row].append(_measured(cell, column, common, row in best_measured) if cell else Text())
+                cells[row].append(self._measured(cell, column, common, row in best_measured) if cell else Text())
         parts = tuple(f"{kind}, n = {common}" if kind == self.scale and common else kind for kind in self.shown)
         # The paper's numbers alone need no second head.
         parts = ("",) if self.shown == ("paper",) else parts
         return Head(names.column(column.benchmark, column.split, column.metric, direction, leave_out), parts)
+
+    def _measured(self, cell: Cell, column: Column, common: int | None, bold: bool) -> Text:
+        """`common` is the n that stands in the head; a share of a mixture (no benchmark) has no responses to count."""
+        if cell.not_applicable:
+            return Text("n/a", f"({cell.not_applicable})")
+        extras = [interval(cell)]
+        if column.benchmark and cell.n is not None and cell.n != common:
+            extras.append(f"n = {cell.n}")
+        if cell.failures:
+            extras.append(f"{cell.failures} {'missing' if self.bounds else 'failed'}")
+        if self.bounds and cell.bounds:
+            extras[-1] += ": {:.1f}–{:.1f}".format(*cell.bounds)
+        return Text(number(cell), ", ".join(extra for extra in extras if extra), bold)
 
     def _lines(self, cells: dict[Row, list[Text]]) -> Iterable[Line]:
         for model, block in groupby(self.rows, key=lambda row: row.block):
@@ -233,24 +248,16 @@ class _Layout:
                     yield Line(row.label, tuple(cells[row]))
 
 
-def _measured(cell: Cell, column: Column, common: int | None, bold: bool) -> Text:
-    """`common` is the n that stands in the head; a share of a mixture (no benchmark) has no responses to count."""
-    if cell.not_applicable:
-        return Text("n/a", f"({cell.not_applicable})")
-    extras = [interval(cell)]
-    if column.benchmark and cell.n is not None and cell.n != common:
-        extras.append(f"n = {cell.n}")
-    if cell.failures:
-        extras.append(f"{cell.failures} failed")
-    return Text(number(cell), ", ".join(extra for extra in extras if extra), bold)
-
-
 def _records(name: str, spec: Spec, rows: list[Row], pairs, sources: Sources) -> Iterable[dict[str, str]]:
     for row in rows:
         for column in spec.columns:
             pair = pairs[row, column]
             cell, value = pair.cell, pair.reported
             shown = cell if cell and not cell.not_applicable else None
+            bounds = {}
+            if bounded(sources.settings):
+                low, high = shown.bounds or (shown.value, shown.value) if shown else (None, None)
+                bounds = {"missing_against": text(low), "missing_for": text(high)}
             yield {
                 "table": name, "scale": sources.scale, "group": row.group, "model": row.model, "method": row.method,
                 "ours": "yes" if row.ours else "no", "benchmark": column.benchmark, "split": column.split,
@@ -261,7 +268,7 @@ def _records(name: str, spec: Spec, rows: list[Row], pairs, sources: Sources) ->
                 "failures": text(cell.failures) if cell else "", "seed": cell.seed if cell else "",
                 "run_model": cell.model if cell else "", "note": value.note if value else "",
                 "run_note": cell.note if cell else "",
-            }  # fmt: skip
+            } | bounds  # fmt: skip
 
 
 def _rates(name: str, spec: Spec, sources: Sources) -> Table:
@@ -271,16 +278,24 @@ def _rates(name: str, spec: Spec, sources: Sources) -> Table:
         empty = {"table": name, "scale": sources.scale, "note": note}
         return Table(name, spec.caption, sources.scale, (), (note,), (), (empty,))
     pairs = _pairs(spec, rows, sources)
+    run_method = sources.analogues.run_method
+    check_missing(
+        name, sources.settings, sources.scores.path.with_suffix(".missing.csv"),
+        ((pair.cell, row.method if row.run else run_method(row.method), column.benchmark, column.split)
+         for (row, column), pair in pairs.items() if pair.cell),
+    )  # fmt: skip
     measured = bool(sources.scores.models)
     shown = tuple(kind for kind, wanted in (("paper", spec.artifact), (sources.scale, measured)) if wanted)
     marks = _Marks()
-    layout = _Layout(rows, pairs, sources.scale, shown, spec.ranking, marks)
+    layout = _Layout(rows, pairs, sources.scale, shown, spec.ranking, marks, bounded(sources.settings))
     panels = tuple(layout.panel(title, columns) for title, columns in spec.panels)
     notes = ["paper: as printed. Empty: not run, or no analogue in the run."] if spec.artifact else []
     notes += sources.run_notes(row.model for row in rows)
     where = "of the table" if spec.ranking else "among the rows of one model"
     notes.append(f"Bold: the best number of a column {where}, paper and run apart.")
     notes += [spec.note] if spec.note else []
+    if bounded(sources.settings) and any(pair.cell and pair.cell.bounds for pair in pairs.values()):
+        notes.append(missing.NOTE)
     notes += [NOT_APPLICABLE] if any(pair.cell and pair.cell.not_applicable for pair in pairs.values()) else []
     records = tuple(_records(name, spec, rows, pairs, sources))
     return Table(name, spec.caption, sources.scale, panels, tuple(notes), marks.remarks(), records)
@@ -297,7 +312,7 @@ def build_table(number: str, settings: Settings, root: Path | str | None = None)
     """
     if number not in TABLES:
         raise ReportError(f"unknown table {number!r}; known: {', '.join(TABLES)}")
-    sources = Sources(settings, root)
+    sources = Sources(settings, root, artifact=f"table{number}")
     return _rates(number, SPECS[number], sources) if number in SPECS else BUILDERS[number](number, sources)
 
 

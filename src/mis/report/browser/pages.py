@@ -25,7 +25,9 @@ from mis.report import names
 from mis.samples import Sample
 from mis.store import write_text_atomic
 
-OUTCOMES = (*taxonomy.HAZARD_OUTCOMES, *taxonomy.BENIGN_OUTCOMES, *taxonomy.CHOICE_OUTCOMES, *taxonomy.FAILURES)
+OUTCOMES = (
+    *taxonomy.HAZARD_OUTCOMES, *taxonomy.BENIGN_OUTCOMES, *taxonomy.CHOICE_OUTCOMES, *taxonomy.FAILURES, taxonomy.SAFE
+)  # fmt: skip
 LETTERS = {outcome: chr(ord("a") + number) for number, outcome in enumerate(OUTCOMES)}
 MISSING = "-"  # not answered, or not judged
 TASKS = {"hazard": "Hazardous inputs", "benign": "Harmless inputs", "choice": "Multiple choice"}
