@@ -23,15 +23,16 @@ from mis.models.conversion.tensors import CHUNK, Pieced, read_checkpoint, write_
 ROOT = Path(__file__).resolve().parents[1]
 FIXTURE = ROOT / "tests" / "fixtures" / "internvl_chat_tiny" / "internlm2"
 RUN = """
-import resource, sys
+import sys
 from pathlib import Path
+def peak():  # of this program; ru_maxrss would begin with that of the process that started it
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
 import torch, transformers.models.internvl.modeling_internvl, transformers.models.llama.modeling_llama
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 from mis.models.conversion import convert
 source, target, to = sys.argv[1:]
 convert(Path(source), Path(target), to=to, image_token_id=117 if to == "native" else None, say=lambda line: None)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(peak / 1024, (peak - before) / 1024)
+print(peak() / 1024, (peak() - before) / 1024)
 """
 WIDTH = 48  # of the fixture's word vectors
 
