@@ -583,6 +583,8 @@ def test_no_more_is_asked_than_was_planned(finished):
     assert costs.decisions(plan, 60) == 0
     reviewed = plan.model_copy(update={"people": People(annotators=3)})
     assert costs.decisions(reviewed, 60) == 180
+    corrected = sum(asked.requests for asked in costs.at_most(reviewed, 60, 24)) - sum(planned.values())
+    assert corrected == 60, "where people correct the category, the sub-category is asked for"
 
 
 def test_a_plan_that_cannot_work_is_refused(tmp_path, finished):

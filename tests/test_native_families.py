@@ -26,12 +26,10 @@ from transformers import (
     LlavaOnevisionForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
-    Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLTextConfig,
     Qwen2_5_VLVisionConfig,
     Qwen2Config,
-    Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLTextConfig,
     Qwen2VLVisionConfig,
@@ -120,48 +118,37 @@ def llava(folder: Path) -> None:
     save(LlavaForConditionalGeneration(config), processor, folder)
 
 
-def qwen2_vl(folder: Path) -> None:
+def save_qwen(network: type, text: type, vision, processor: type, folder: Path) -> None:
+    """What Qwen2-VL and Qwen2.5-VL share: tokens, pictures, and all of the configuration but `vision`."""
     more = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
     tokenizer = words(QWEN, more)
     images = Qwen2VLImageProcessorPil(size={"shortest_edge": 256, "longest_edge": 3136}, patch_size=4)
     template = CHAT.replace("PICTURE", "<|vision_start|> <|image_pad|> <|vision_end|>")
-    processor = Qwen2VLPictureProcessor(images, tokenizer, chat_template=template)
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in zip("abcd", more, strict=True)}
-    config = Qwen2VLConfig(
-        vision_config=Qwen2VLVisionConfig(
-            depth=2, embed_dim=24, hidden_size=32, num_heads=2, mlp_ratio=2, patch_size=4
-        ).to_dict(),
-        text_config=Qwen2VLTextConfig(
+    start, end, image, video = tokenizer.convert_tokens_to_ids(more)
+    config = network.config_class(
+        vision_config=vision.to_dict(),
+        text_config=text(
             **TEXT, vocab_size=len(tokenizer),
             rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
         ).to_dict(),
-        vision_start_token_id=ids["a"], vision_end_token_id=ids["b"], image_token_id=ids["c"], video_token_id=ids["d"],
+        vision_start_token_id=start, vision_end_token_id=end, image_token_id=image, video_token_id=video,
         tie_word_embeddings=False,
     )  # fmt: skip
-    save(Qwen2VLForConditionalGeneration(config), processor, folder)
+    save(network(config), processor(images, tokenizer, chat_template=template), folder)
+
+
+def qwen2_vl(folder: Path) -> None:
+    vision = Qwen2VLVisionConfig(depth=2, embed_dim=24, hidden_size=32, num_heads=2, mlp_ratio=2, patch_size=4)
+    save_qwen(Qwen2VLForConditionalGeneration, Qwen2VLTextConfig, vision, Qwen2VLPictureProcessor, folder)
 
 
 def qwen2_5_vl(folder: Path) -> None:
     """MiMo-VL's architecture. Windows of 16 pixels a side: every picture has several."""
-    more = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    tokenizer = words(QWEN, more)
-    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 256, "longest_edge": 3136}, patch_size=4)
-    template = CHAT.replace("PICTURE", "<|vision_start|> <|image_pad|> <|vision_end|>")
-    processor = Qwen25VLPictureProcessor(images, tokenizer, chat_template=template)
-    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in zip("abcd", more, strict=True)}
-    config = Qwen2_5_VLConfig(
-        vision_config=Qwen2_5_VLVisionConfig(
-            depth=2, hidden_size=24, intermediate_size=32, out_hidden_size=32, num_heads=2, patch_size=4,
-            window_size=16, fullatt_block_indexes=[1],
-        ).to_dict(),
-        text_config=Qwen2_5_VLTextConfig(
-            **TEXT, vocab_size=len(tokenizer),
-            rope_parameters={"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
-        ).to_dict(),
-        vision_start_token_id=ids["a"], vision_end_token_id=ids["b"], image_token_id=ids["c"], video_token_id=ids["d"],
-        tie_word_embeddings=False,
+    vision = Qwen2_5_VLVisionConfig(
+        depth=2, hidden_size=24, intermediate_size=32, out_hidden_size=32, num_heads=2, patch_size=4,
+        window_size=16, fullatt_block_indexes=[1],
     )  # fmt: skip
-    save(Qwen2_5_VLForConditionalGeneration(config), processor, folder)
+    save_qwen(Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLTextConfig, vision, Qwen25VLPictureProcessor, folder)
 
 
 def llava_onevision(folder: Path) -> None:

@@ -27,6 +27,7 @@ from chat_server import (
     Raw,
     Status,
 )
+from test_prompting import PROMPTS
 from typer.testing import CliRunner
 
 from mis import answering, layout
@@ -38,7 +39,7 @@ from mis.models.remote import ChatClient, ChatMessage, ChatRequest, EndpointErro
 from mis.models.request_cache import RequestCache
 from mis.responding import respond
 from mis.samples import Sample
-from mis.settings import ConfigurationError, Endpoint, Prompts, Served, load, validate
+from mis.settings import ConfigurationError, Endpoint, Served, load, validate
 from mis.store import read_jsonl
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -492,19 +493,6 @@ def test_answers_come_in_the_order_of_the_samples_and_too_many_pictures_are_not_
     assert [answer.text for answer in answers] == ["q0 0", "q1 1", "q2 2", ""]
     assert (answers[3].finish_reason, answers[3].error) == ("failed", "3 pictures; m takes 2")
     assert server.requests == 3 and answers[0].tokens == 5
-
-
-PROMPTS = Prompts.model_validate({
-    "vanilla_cot": {"answer": "{question} slowly"},
-    "customized_cot": {"describe_one": "look", "describe_several": "look at all", "answer": "{description} {question}"},
-    "customized_safety_cot": {
-        "judge": "safe ? {question}", "unsafe": "no", "rule": "rule for {question}", "answer": "{rule} so {question}",
-    },
-    "ecso": {
-        "judge": "bad ? {answer}", "judge_sees_images": False, "unsafe": "yes", "describe_one": "look",
-        "describe_several": "look at all", "answer": "{description} {question}",
-    },
-})  # fmt: skip
 
 
 @pytest.mark.parametrize("way", prompting.METHODS)

@@ -129,7 +129,7 @@ def describe(
 ) -> None:
     """Count a dataset's samples, pictures and categories, as JSON.
 
-    Never prints what they say. Missing pictures are counted. DIR may also be the dataset's own folder.
+    Never prints what they say. Missing pictures are counted. --root may also name the dataset's own folder.
     """
     from mis.data.describe import describe as run
 

@@ -398,8 +398,6 @@ _RULES: dict[str, Callable[[Settings, Job], Cost]] = {
     "judge_suite": _judging,
     "rejudge_suite": _judging,
     "cache_features": _features,
-    "convert_base": _base,
-    "fetch_model": _base,
     "fetch_base": _base,
 }
 

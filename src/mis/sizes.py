@@ -96,12 +96,12 @@ class ModelSize:
 
 
 @cache
-def known(path: Path = PATH) -> dict[str, Any]:
-    """`sizes.yaml`: the sections models, benchmarks, training."""
+def known() -> dict[str, Any]:
+    """`sizes.yaml`: the sections models, benchmarks, training, labels, downloads."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(PATH.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise MisError(f"{path}: cannot be read ({error}); take it from the repository again") from None
+        raise MisError(f"{PATH}: cannot be read ({error}); take it from the repository again") from None
 
 
 def model_size(name: str, checkpoint: Path | None = None) -> ModelSize:

@@ -17,7 +17,7 @@ from typing import Any
 from mis import layout
 from mis.data import lock
 from mis.data.remote import Hub as Repository
-from mis.data.remote import RemoteFile, announced
+from mis.data.remote import RemoteFile, is_right
 from mis.errors import MisError
 from mis.models.conversion import convert, is_internvl_chat, read_config
 from mis.progress import track
@@ -161,10 +161,10 @@ def _fetch(settings: Settings, name: str, source: Hub, lock_path: Path) -> tuple
     ) as done:
         for path in sorted(files):
             target, known = folder / path, entry["files"][path] if pinned else None
-            if not _right(target, files[path], known):
+            if not is_right(target, files[path], known):
                 target.unlink(missing_ok=True)
                 repository.download(path, commit, target, files[path].size)
-                if not _right(target, files[path], known):
+                if not is_right(target, files[path], known):
                     target.unlink(missing_ok=True)
                     raise MisError(
                         f"{target}: has another checksum than {lock_path if pinned else repository.address} says; it "
@@ -180,14 +180,6 @@ def _fetch(settings: Settings, name: str, source: Hub, lock_path: Path) -> tuple
 
 def _wanted(path: str) -> bool:
     return "/" not in path and path.endswith(WANTED)
-
-
-def _right(target: Path, file: RemoteFile, known: Mapping[str, Any] | None) -> bool:
-    if known is not None:
-        return not lock.difference(target, known)
-    if not target.is_file() or (file.size is not None and target.stat().st_size != file.size):
-        return False
-    return announced(target, file.digest)
 
 
 def _room(folder: Path, files: Mapping[str, RemoteFile]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mis.construction import served
 from mis.construction.asking import Question, filled
 from mis.settings import Construction
+from mis.taxonomy import CATEGORIES
 
 TOKENS_A_CHARACTER = 0.25  # of English prose
 SAMPLE_TOKENS = 100  # of a question, an instruction or a picture's prompt that is filled in
@@ -70,6 +71,8 @@ def _asks(plan: Construction, samples: int, with_pictures: int) -> Iterator[Ask]
     yield ask("filtering", "screen", served.SCREEN, pairs, 2)
     yield ask("filtering", "classifier", served.DANGEROUS, pairs)
     yield ask("filtering", "classifier", served.EXPLICIT, pairs, 2)
+    if plan.people:  # where they correct the category
+        yield ask("filtering", "classifier", served.sub_category_question(next(iter(CATEGORIES))), pairs)
     yield ask("labels", "labeller", served.LABEL, training, 2)
     yield ask("labels", "guard", served.GUARD, training, more=LABEL_TOKENS)
 

@@ -53,7 +53,6 @@ class Review:
             new = {item.id for item in items}
             kept = [item for item in before if item.id in results and item.id not in new]
             write_items(self.folder / ITEMS, [*kept, *items], self._pictures)
-        if open_:
             raise Waiting(
                 f"{self.folder / ITEMS}: {len(open_)} of {len(items)} pairs wait for people; open the review page "
                 f"(`mis review serve`, {self._annotators} annotators, --pictures {self._pictures}), export its results "
@@ -61,13 +60,14 @@ class Review:
             )
         return {item.id: results[item.id] for item in items}
 
-    def decisions(self) -> dict[str, list[Decision]]:
-        """What each annotator said, by item; empty where nobody exported it."""
-        path = self.folder / DECISIONS
-        found: dict[str, list[Decision]] = {}
-        for decision in read_decisions(path) if path.exists() else ():
-            found.setdefault(decision.item, []).append(decision)
-        return found
+
+def decisions(folder: Path) -> dict[str, list[Decision]]:
+    """What each annotator said, by item; empty where nobody exported it into the review's folder."""
+    path = folder / DECISIONS
+    found: dict[str, list[Decision]] = {}
+    for decision in read_decisions(path) if path.exists() else ():
+        found.setdefault(decision.item, []).append(decision)
+    return found
 
 
 def item_id(id: str, text: str, pictures: Photos) -> str:
@@ -97,7 +97,9 @@ class People:
         if not items:
             return []
         results = self._review.results(items)
-        reasons = {item: [d.reason for d in given if d.reason] for item, given in self._review.decisions().items()}
+        reasons = {
+            item: [d.reason for d in given if d.reason] for item, given in decisions(self._review.folder).items()
+        }
         return [self._vote(results[item.id], reasons.get(item.id, [])) for item in items]
 
     @staticmethod

@@ -18,7 +18,7 @@ from mis.construction.people import Review, item_id
 from mis.construction.records import Candidate, ConstructionError, Picture
 from mis.review.records import ACCEPT, ReviewItem
 from mis.settings import PhotographIndex
-from mis.sources.common import SourceError, parquet_rows, picture
+from mis.sources.common import SourceError, parquet_rows, picture, write_atomically
 
 COLUMNS = ("image_path", "url", "license")
 QUERY = "a photo of {}"
@@ -170,8 +170,6 @@ class ConfirmedPhotographs:
         file = f"photographs/{digest[:2]}/{digest[:24]}{source.suffix.lower()}"
         target = self._folder / file
         if not target.exists():
-            from mis.sources.common import write_atomically
-
             write_atomically(target, content)
         origin = {key: row[key] for key in ("url", "license", "similarity")}
         return Picture(prompt=QUERY.format(name), seed=seed, content={"file": file, "sha256": digest, **origin})

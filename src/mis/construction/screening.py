@@ -57,7 +57,7 @@ class NearDuplicates:
             return TEST_PICTURE
         if texts.like(named) is not None:
             return TWICE_TEXT
-        if any(self._same(one, other) for one, other in self._pairs(prints, pictures)):
+        if any(one & other for one, other in self._pairs(prints, pictures)):
             return TWICE_PICTURES
         texts.add(candidate.id, named)
         for place, one in enumerate(prints):
@@ -73,7 +73,3 @@ class NearDuplicates:
                 {id for id, place in first if place == places[0]},
                 {id for id, place in second if place == places[1]},
             )
-
-    @staticmethod
-    def _same(first: set, second: set) -> bool:
-        return not first.isdisjoint(second)

@@ -96,7 +96,7 @@ LABEL = Question("label", _Label, 768, temperature=0.7)
 GUARD = Question("guard", _Harmful, 32)
 
 
-def _sub_category(category: str) -> Question:
+def sub_category_question(category: str) -> Question:
     """The form allows the sub-categories of one category."""
     choice = Literal[CATEGORIES[category]]
     return Question("sub_category", create_model("SubCategory", __base__=Shape, sub_category=(choice, ...)), 32)
@@ -259,7 +259,7 @@ class Screen(_Looking):
 class Classifier(_Looking):
     """Step 4: dangerous texts, explicit pictures, and the sub-category where a person corrected the category."""
 
-    questions = (DANGEROUS, EXPLICIT, *map(_sub_category, list(CATEGORIES)[:1]))
+    questions = (DANGEROUS, EXPLICIT, *map(sub_category_question, list(CATEGORIES)[:1]))
 
     def dangerous(self, instructions: Sequence[Instruction]) -> list[bool | NoAnswer]:
         answers = self._asker.ask(DANGEROUS, [{"text": instruction.text} for instruction in instructions])
@@ -282,7 +282,7 @@ class Classifier(_Looking):
                 | {"category": category, "sub_categories": names}
                 for i in asked
             ]
-            answers = self._asker.ask(_sub_category(category), places)
+            answers = self._asker.ask(sub_category_question(category), places)
             for i, answer in zip(asked, answers, strict=True):
                 found[i] = answer if isinstance(answer, NoAnswer) else answer.sub_category
         return [found[i] for i in range(len(categories))]

@@ -18,7 +18,7 @@ from typing import Any
 
 from mis.data import archives, lock
 from mis.data.lock import DataError
-from mis.data.remote import HOSTS, RemoteFile, announced
+from mis.data.remote import HOSTS, RemoteFile, Repository, is_right
 from mis.progress import track
 from mis.sources.public import DATASETS, OURS, ByHand, Named, Origin, Public
 
@@ -131,14 +131,12 @@ def _origin(origin: Origin, old: dict[str, Any] | None, root: Path, only: tuple[
         remote = {path: there[path] for path in sorted(_chosen(origin, there, only))}
         if not remote:
             raise DataError(f"{repository.address}: none of its files is {', '.join(origin.files)}")
-        for path, facts in _load(repository, origin, commit, root, remote, None):
-            files[path] = facts
+        files.update(_load(repository, origin, commit, root, remote, None))
         if origin.named:
             named = {name: there.get(name) for name in (origin.cut + name for name in _named(origin.named, root))}
             if missing := sorted(name for name in named if name not in there):
                 raise DataError(f"{repository.address}: {len(missing)} named files are not there, first {missing[0]}")
-            for path, facts in _load(repository, origin, commit, root, named, None):
-                files[path] = facts
+            files.update(_load(repository, origin, commit, root, named, None))
     else:
         wanted = {origin.cut + path: RemoteFile(facts["size"]) for path, facts in old["files"].items()}
         skipped = {path for path in old["unpacked"] if not (root / path).exists() and _unpacked(root, path, old)}
@@ -158,7 +156,14 @@ def _origin(origin: Origin, old: dict[str, Any] | None, root: Path, only: tuple[
     }
 
 
-def _load(repository, origin: Origin, commit: str, root: Path, remote: dict[str, RemoteFile], pinned) -> Iterator:
+def _load(
+    repository: Repository,
+    origin: Origin,
+    commit: str,
+    root: Path,
+    remote: dict[str, RemoteFile],
+    pinned: dict[str, Any] | None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Loads what is missing or wrong, checks it, and gives (path in the dataset, facts)."""
     total = sum(file.size or 0 for file in remote.values())
     label = f"fetch {origin.repository} ({total / 1e6:,.1f} MB)"
@@ -166,12 +171,11 @@ def _load(repository, origin: Origin, commit: str, root: Path, remote: dict[str,
         for remote_path, file in remote.items():
             path = remote_path.removeprefix(origin.cut)
             target = root / path
-            right = _right(target, file, pinned and pinned[path])
-            if not right:
+            if not is_right(target, file, pinned and pinned[path]):
                 target.unlink(missing_ok=True)
                 # The hub's client keeps the repository's own folders.
                 repository.download(remote_path, commit, target, file.size)
-                if not _right(target, file, pinned and pinned[path]):
+                if not is_right(target, file, pinned and pinned[path]):
                     size = target.stat().st_size if target.exists() else 0
                     target.unlink(missing_ok=True)
                     raise DataError(
@@ -181,14 +185,6 @@ def _load(repository, origin: Origin, commit: str, root: Path, remote: dict[str,
                     )
             advance(1)
             yield path, pinned[path] if pinned else lock.facts(target)
-
-
-def _right(target: Path, file: RemoteFile, pinned: dict[str, Any] | None) -> bool:
-    if pinned is not None:
-        return not lock.difference(target, pinned)
-    if not target.is_file() or (file.size is not None and target.stat().st_size != file.size):
-        return False
-    return announced(target, file.digest)
 
 
 def _unpack(origin: Origin, root: Path, files: dict[str, Any], old: dict[str, Any] | None) -> dict[str, Any]:

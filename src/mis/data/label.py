@@ -15,16 +15,16 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
-from typing import Protocol
+from typing import Annotated
 
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from mis import layout
-from mis.construction.asking import CUT_OFF, FAILED, FILTERED, REFUSAL, REFUSED, Shape, read
+from mis.construction.asking import CUT_OFF, FAILED, FILTERED, REFUSAL, REFUSED, Client, Shape, read
 from mis.construction.participants import NoAnswer
 from mis.data.lock import DataError
 from mis.mixing import drawing, exclusions, pool, read_mixture
@@ -46,58 +46,53 @@ APOLOGY = re.compile(r"i['’]m sorry\b", re.IGNORECASE)
 POINTING = re.compile(r"\b(image|picture|photo)s?\b", re.IGNORECASE)
 
 
-class _Answer(Shape):
-    answer: str
+def _apology(text: str) -> str:
+    if not APOLOGY.match(text.strip()):
+        raise ValueError("no apology in front")
+    return text
+
+
+def _no_refusal(text: str) -> str:
+    if REFUSAL.match(text):
+        raise ValueError("a refusal in the place of what is seen")
+    return text
+
+
+def _no_picture(text: str) -> str:
+    if POINTING.search(text):
+        raise ValueError("still points at a picture")
+    return text
+
+
+class _Label(Shape):
+    """What a model fills in."""
 
     def text(self) -> str:
-        return self.answer.strip()
-
-
-class _Sorry(_Answer):
-    @field_validator("answer")
-    @classmethod
-    def _begins(cls, text: str) -> str:
-        if not APOLOGY.match(text.strip()):
-            raise ValueError("no apology in front")
-        return text
-
-
-class _Reasoned(Shape):
-    perception: str
-    reasoning: str
-    answer: str
-
-    @field_validator("perception")
-    @classmethod
-    def _looks(cls, text: str) -> str:
-        if REFUSAL.match(text):
-            raise ValueError("a refusal in the place of what is seen")
-        return text
-
-    def text(self) -> str:
-        parts = (self.perception.strip(), self.reasoning.strip(), self.answer.strip())
+        """All fields in their order; "" where one of them is blank."""
+        parts = [part.strip() for part in self.model_dump().values()]
         return " ".join(parts) if all(parts) else ""
 
 
-class _Question(Shape):
-    question: str
-
-    @field_validator("question")
-    @classmethod
-    def _points_at_nothing(cls, text: str) -> str:
-        if POINTING.search(text):
-            raise ValueError("still points at a picture")
-        return text
-
-    def text(self) -> str:
-        return self.question.strip()
+class _Answer(_Label):
+    answer: str
 
 
-class _Thought(Shape):
+class _Sorry(_Label):
+    answer: Annotated[str, AfterValidator(_apology)]
+
+
+class _Reasoned(_Label):
+    perception: Annotated[str, AfterValidator(_no_refusal)]
+    reasoning: str
+    answer: str
+
+
+class _Question(_Label):
+    question: Annotated[str, AfterValidator(_no_picture)]
+
+
+class _Thought(_Label):
     thought: str
-
-    def text(self) -> str:
-        return self.thought.strip()
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class Variant:
     """
 
     source: str
-    shape: type[Shape]
+    shape: type[_Label]
     shows: bool
     released: bool = False
     question: bool = False
@@ -123,12 +118,6 @@ VARIANTS: dict[str, Variant] = {
     "text_only": Variant("mis_train", _Question, shows=True, question=True),
 }
 THOUGHTS = "thoughts"  # of a reasoning base: every source of its mixtures
-
-
-class Client(Protocol):
-    """What is needed of :class:`mis.models.remote.ChatClient`."""
-
-    def map(self, requests: Iterable[tuple[str, ChatRequest]]) -> Iterator[tuple[str, Reply]]: ...
 
 
 @dataclass(frozen=True)

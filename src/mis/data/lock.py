@@ -22,7 +22,7 @@ from mis.errors import MisError
 from mis.store import write_text_atomic
 
 DEFAULT = Path("config/data.lock.json")
-CHUNK = 1 << 20
+CHUNK = 1 << 20  # bytes that are read at once where a file is copied
 
 
 class DataError(MisError):
@@ -51,12 +51,9 @@ def write(path: Path, name: str, entry: dict[str, Any]) -> None:
 
 def facts(path: Path) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file."""
-    digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return {"size": size, "sha256": digest.hexdigest()}
+        digest = hashlib.file_digest(file, "sha256")
+        return {"size": file.tell(), "sha256": digest.hexdigest()}
 
 
 def difference(path: Path, known: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from mis.data.lock import CHUNK, DataError
+from mis.data.lock import CHUNK, DataError, difference
 
 ATTEMPTS = 5
 TIMEOUT_S = 60.0
@@ -45,19 +45,21 @@ class Repository(Protocol):
     def download(self, path: str, commit: str, target: Path, size: int | None) -> None: ...
 
 
-def announced(path: Path, digest: str) -> bool:
-    """Is this file the one that the host announced?"""
-    kind, _, value = digest.partition(":")
+def is_right(path: Path, file: RemoteFile, pinned: dict[str, Any] | None) -> bool:
+    """Is this file there, and the one that the lock pins (`pinned`, its facts) or else the host announced?"""
+    if pinned is not None:
+        return not difference(path, pinned)
+    if not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
+        return False
+    kind, _, value = file.digest.partition(":")
     if kind == "sha256":
         hasher = hashlib.sha256()
     elif kind == "git":
         hasher = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     else:
         return True
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest() == value
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, lambda: hasher).hexdigest() == value
 
 
 class Hub:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from mis.benchmarks import BY_ID
+from mis.benchmarks import BY_ID, Benchmark
 from mis.errors import MisError
 from mis.judges import choice
 from mis.prompts import without_thought
@@ -46,7 +46,12 @@ def read_responses(path: Path) -> list[Response]:
 
 def open_responses(path: Path) -> list[Response]:
     """The responses of a published file to open questions: those that a judge sees."""
-    return [response for response in read_responses(path) if BY_ID[_benchmark(response)].task != "choice"]
+    return [response for response in read_responses(path) if benchmark_of(response).task != "choice"]
+
+
+def benchmark_of(record: Sample | Response) -> Benchmark:
+    """The benchmark, with its split, that a sample or a response belongs to."""
+    return BY_ID[f"{record.benchmark}/{record.split}" if record.split else record.benchmark]
 
 
 def pair_with_samples(
@@ -114,14 +119,10 @@ def _outcome(sample: Sample, response: Response, judge: Judge) -> tuple[str, str
     response = dataclasses.replace(response, text=without_thought(response.text))
     if cut_off and not getattr(judge, "judges_truncated", False):
         return TRUNCATED, "ran into the token limit"
-    if BY_ID[_benchmark(sample)].task == "choice":
+    if benchmark_of(sample).task == "choice":
         return choice.verdict(sample, response.text)
     outcome, reason = judge.verdict(sample, response)
     return outcome or (TRUNCATED if cut_off else UNPARSABLE), reason
-
-
-def _benchmark(sample: Sample | Response) -> str:
-    return f"{sample.benchmark}/{sample.split}" if sample.split else sample.benchmark
 
 
 def _request(sample: Sample, response: Response, identity: str) -> str:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mis.benchmarks import BY_ID, Benchmark
-from mis.judges import Judge, choice, pair_with_samples
+from mis.benchmarks import Benchmark
+from mis.judges import Judge, benchmark_of, choice, pair_with_samples
 from mis.models.remote import ChatRequest, Reply, request_digest
 from mis.progress import track
 from mis.prompts import without_thought
@@ -147,7 +147,7 @@ class _Case:
 
 
 def _case(sample: Sample, response: Response, seat_of: Callable[[Benchmark], Seat | None]) -> _Case | None:
-    benchmark = _benchmark(sample)
+    benchmark = benchmark_of(sample)
     seat = Seat(EXACT_MATCH, choice) if benchmark.task == "choice" else seat_of(benchmark)
     if seat is None:
         return None
@@ -184,7 +184,3 @@ def _attempt(case: _Case, outcome: str, reason: str, ok: bool = True) -> Attempt
         case.seat.name, outcome, reason,
     )  # fmt: skip
     return Attempt(case.digest, ok, to_row(verdict))
-
-
-def _benchmark(sample: Sample) -> Benchmark:
-    return BY_ID[f"{sample.benchmark}/{sample.split}" if sample.split else sample.benchmark]

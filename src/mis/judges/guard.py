@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from mis.benchmarks import BY_ID, Benchmark
+from mis.benchmarks import Benchmark
 from mis.errors import MisError
+from mis.judges import benchmark_of
 from mis.models.remote import ChatMessage, ChatRequest, Reply
 from mis.samples import Response, Sample
 from mis.taxonomy import JUDGE_REFUSED, SAFE, TRUNCATED, UNPARSABLE, UNSAFE
@@ -89,7 +90,7 @@ class GuardJudge:
 
     def request(self, sample: Sample, response: Response) -> ChatRequest | None:
         """What is sent; None for a harmless input, of which LlamaGuard cannot say whether it was helped."""
-        benchmark = _benchmark(sample)
+        benchmark = benchmark_of(sample)
         if benchmark.task != "hazard":
             return None
         template = self.template(benchmark)
@@ -115,7 +116,3 @@ class GuardJudge:
     def identity(self, sample: Sample) -> str:
         """What decides the verdict beside the request and its reply."""
         return json.dumps([self.kind, self.whole])
-
-
-def _benchmark(sample: Sample) -> Benchmark:
-    return BY_ID[f"{sample.benchmark}/{sample.split}" if sample.split else sample.benchmark]

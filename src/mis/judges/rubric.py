@@ -18,8 +18,9 @@ from typing import Any
 
 import yaml
 
-from mis.benchmarks import BY_ID, Benchmark
+from mis.benchmarks import Benchmark
 from mis.errors import MisError
+from mis.judges import benchmark_of
 from mis.models.remote import ChatMessage, ChatRequest, Reply
 from mis.samples import Response, Sample
 from mis.taxonomy import BENIGN_OUTCOMES, HAZARD_OUTCOMES, JUDGE_REFUSED, SAFE, TRUNCATED, UNPARSABLE, UNSAFE
@@ -134,7 +135,7 @@ class RubricJudge:
 
     def request(self, sample: Sample, response: Response) -> ChatRequest | None:
         """What is sent; None never, because there is a form for every open question."""
-        rubric = self.rubric(_benchmark(sample))
+        rubric = self.rubric(benchmark_of(sample))
         values = {"question": sample.question, "response": response.text, "guidance": sample.guidance}
         images = sample.images if (rubric.images if self.images is None else self.images) else ()
         system = (ChatMessage("system", rubric.system),) if rubric.system else ()
@@ -143,7 +144,8 @@ class RubricJudge:
 
     def read(self, sample: Sample, response: Response, reply: Reply) -> tuple[str, str]:
         """(outcome, reason) of an answered form. The reason holds the form's values, so that none is lost."""
-        rubric = self.rubric(_benchmark(sample))
+        benchmark = benchmark_of(sample)
+        rubric = self.rubric(benchmark)
         if reply.refused:
             return JUDGE_REFUSED, reply.text
         if reply.finish_reason == "length":
@@ -157,7 +159,7 @@ class RubricJudge:
             return UNPARSABLE, f"the form has no {error}"
         except (TypeError, ValueError) as error:
             return UNPARSABLE, f"not the form ({error})"
-        outcome = rubric.outcome(BY_ID[_benchmark(sample).id].task, values)
+        outcome = rubric.outcome(benchmark.task, values)
         reason = "; ".join(f"{field}: {values[field]}" for field in rubric.fields)
         if response.finish_reason == "length" and not self.whole and outcome != UNSAFE:
             return TRUNCATED, f"ran into the token limit; {reason}"
@@ -165,12 +167,9 @@ class RubricJudge:
 
     def identity(self, sample: Sample) -> str:
         """What decides the verdict beside the request and its reply."""
-        rubric = self.rubric(_benchmark(sample))
-        return json.dumps([rubric.fields, [dict(row) for row in rubric.outcomes[_benchmark(sample).task]], self.whole])
-
-
-def _benchmark(sample: Sample) -> Benchmark:
-    return BY_ID[f"{sample.benchmark}/{sample.split}" if sample.split else sample.benchmark]
+        benchmark = benchmark_of(sample)
+        rubric = self.rubric(benchmark)
+        return json.dumps([rubric.fields, [dict(row) for row in rubric.outcomes[benchmark.task]], self.whole])
 
 
 def _without_fence(text: str) -> str:

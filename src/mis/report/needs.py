@@ -47,8 +47,9 @@ def needed(settings: Settings, artifact: str, root: Path | str | None = None) ->
     kind, number = ("table", artifact[5:]) if artifact.startswith("table") else ("figure", artifact[6:])
     if kind == "figure" and number in CASES:
         who = asked(settings)
-        return _known(settings, {(who[0], arm, case.benchmark) for case in CASES[number].cases for arm in case.arms}) \
-            if who else []  # fmt: skip
+        if not who:
+            return []
+        return _known(settings, {(who[0], arm, case.benchmark) for case in CASES[number].cases for arm in case.arms})
     if kind == "table":
         if number not in SPECS:
             return []

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from mis import layout
-from mis.construction.people import DECISIONS, item_id
+from mis.construction.people import decisions, item_id
 from mis.construction.pipeline import STEPS
 from mis.construction.records import (
     Drawing,
@@ -24,7 +24,7 @@ from mis.construction.records import (
     Record,
 )
 from mis.report.reported import ReportError
-from mis.review.records import Decision, read_decisions
+from mis.review.records import Decision
 from mis.settings import Settings
 from mis.sources import mis
 from mis.sources.common import json_rows
@@ -98,12 +98,7 @@ class Construction:
 
     @cached_property
     def _decisions(self) -> dict[str, list[Decision]]:
-        found: dict[str, list[Decision]] = {}
-        for folder in ("review", "confirm"):
-            path = self.folder / folder / DECISIONS
-            for decision in read_decisions(path) if path.exists() else ():
-                found.setdefault(decision.item, []).append(decision)
-        return found
+        return decisions(self.folder / "review") | decisions(self.folder / "confirm")
 
     @cached_property
     def _annotators(self) -> dict[str, str]:
