@@ -18,6 +18,7 @@ from mis.errors import MisError
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+SERVER_PLACES = ("source", "name", "host", "port", "gpus")  # in a word of a server's command
 
 
 class ConfigurationError(MisError, ValueError):
@@ -40,6 +41,11 @@ class World(Section):
     """Sizes of the miniature world's datasets, in samples. Absent at the paper's scale."""
 
     seed: int
+    english: Literal["plain", "natural"] = Field(
+        default="plain",
+        description="plain: a small English of single words, for models from scratch; natural: the same said in natural "
+        "English, for a pretrained language model (docs/small_scale.md).",
+    )
     image_size: Positive = Field(description="Side of a picture in pixels, as the model sees it.")
     captions: Positive = Field(description="Captioned pictures for the vision stage of pre-training.")
     general: Positive = Field(description="General instruction conversations for pre-training.")
@@ -84,11 +90,27 @@ class Stage(Section):
     weight_decay: float = Field(default=0.05, ge=0)
 
 
+class Lora(Section):
+    """Low-rank adapters in the place of full fine-tuning: only they are trained."""
+
+    rank: Positive
+    alpha: Positive
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: Annotated[list[str], Field(min_length=1)] = Field(
+        description="Last names of linear layers, say q_proj; those in the parts that the arm trains get an adapter."
+    )
+
+
 class Pretraining(Section):
     vision: VisionTower
     text: TextModel | TextFolder = Field(description="Sizes, for one from scratch; or a folder, for a pretrained one.")
     vision_stage: Stage = Field(description="Vision tower, projector and word embeddings learn to name what is shown.")
     assistant_stage: Stage = Field(description="Projector and language model learn to answer; the tower is frozen.")
+    lora: Lora | None = Field(
+        default=None,
+        description="Assistant stage: adapters in the language model (the projector is trained whole), products in "
+        "bf16. Absent: all of the language model, float32.",
+    )
     threads: Positive = Field(description="Fixed, because the number of threads decides the last bits of a sum.")
 
 
@@ -183,6 +205,11 @@ class Model(Section):
     cutting: Cutting | None = None
     served: Served | None = None
     image_text: str = Field(default="", description="As in `served`, for a checkpoint behind `evaluation.service`.")
+    serve_with: list[str] = Field(
+        default=[],
+        description="More words for the command of `evaluation.service`, with its places: how this model's server cuts "
+        "pictures, say, or which chat template it takes.",
+    )
     pretraining: Pretraining | None = None
     thinks: bool = Field(default=False, description="Every answer that it learns has a thought in <think> in front.")
     optional: bool = Field(default=False, description="Run under `families: all` only.")
@@ -197,6 +224,10 @@ class Model(Section):
     def _complete(self) -> Model:
         if self.served is not None and (self.family or self.source or self.pretraining):
             raise ValueError("a model is either a checkpoint (`family`, `source`) or `served`, not both")
+        if self.served is not None and self.serve_with:
+            raise ValueError("serve_with: this model is `served` elsewhere; its server is started there")
+        for word in self.serve_with:
+            _places(word, *SERVER_PLACES)
         if self.served is None and (self.family is None or self.source is None):
             raise ValueError("give `family` and `source` of a checkpoint, or `served`")
         if (self.source == "pretrain") != (self.pretraining is not None):
@@ -235,17 +266,6 @@ class Sharding(Section):
     gpus: Positive = Field(description="Processes on a machine, one a GPU.")
     nodes: Positive = 1
     zero: Literal[2, 3] = Field(description="2 shares gradients and optimiser, 3 the weights too; config/deepspeed/.")
-
-
-class Lora(Section):
-    """Low-rank adapters in the place of full fine-tuning: only they are trained."""
-
-    rank: Positive
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    targets: Annotated[list[str], Field(min_length=1)] = Field(
-        description="Last names of linear layers, say q_proj; those in the parts that the arm trains get an adapter."
-    )
 
 
 class Training(Section):
@@ -363,6 +383,14 @@ class Latency(Section):
     models: list[str] | None = Field(default=None, description="Absent: all that have these arms.")
 
 
+class Probes(Section):
+    """What `mis probe` measures by likelihood, of a model whose text half is a pretrained language model."""
+
+    per_relation: Positive = Field(description="Pairs of objects of each relation, at most: in text alone.")
+    samples: Positive = Field(description="Of each benchmark, at most: is a warning likelier than help?")
+    max_new_tokens: Positive = Field(description="Of an answer to an instruction in text alone.")
+
+
 class Evaluation(Section):
     max_new_tokens: Positive
     batch_size: Positive
@@ -370,6 +398,7 @@ class Evaluation(Section):
     precision: Literal["float32", "bf16"] = Field(default="float32", description="Of a checkpoint that is loaded here.")
     prompts: Prompts | None = Field(default=None, description="Needed where an arm is a way of asking.")
     latency: Latency | None = Field(default=None, description="Absent: no time is measured.")
+    probes: Probes | None = Field(default=None, description="Absent: nothing is measured by likelihood.")
     service: str | None = Field(
         default=None,
         description="Of `services` the one that serves each checkpoint; absent: it is loaded (transformers).",
@@ -466,7 +495,7 @@ class Service(Section):
     @model_validator(mode="after")
     def _places(self) -> Service:
         for word in self.command:
-            _places(word, "source", "name", "host", "port", "gpus")
+            _places(word, *SERVER_PLACES)
         _places(self.called, "source", "name")
         return self
 
@@ -694,6 +723,13 @@ class Settings(Section):
     def arm_training(self, model: str, arm: str) -> ArmTraining | None:
         """The hyper-parameters of an arm for a model; None for one that trains nothing or is made from scratch."""
         return self.models[model].training.get(arm) or self.training.arms.get(arm)
+
+    def service_of(self, model: str) -> Service | None:
+        """The server of a model's checkpoints, with the model's own words behind the command; None: they are loaded."""
+        if self.evaluation.service is None:
+            return None
+        service = self.services[self.evaluation.service]
+        return service.model_copy(update={"command": [*service.command, *self.models[model].serve_with]})
 
     def max_new_tokens_of(self, model: str) -> int:
         return self.models[model].max_new_tokens or self.evaluation.max_new_tokens

@@ -15,6 +15,7 @@ from mis import layout, serving
 from mis.benchmarks import BY_ID
 from mis.mixtures import ARMS as DECLARED
 from mis.planning import Job, cost
+from mis.probes import BARE
 from mis.report.needs import measured, needed
 from mis.settings import ConfigurationError
 from mis.sizes import model_size
@@ -107,6 +108,7 @@ def unleaked(wildcards):
 CHECKPOINT = str(layout.checkpoint(settings, "{model}", "{seed}", "{arm}") / "model.safetensors")
 BASE = str(layout.checkpoint(settings, "{model}", "{seed}", "base") / "model.safetensors")
 TAKEN_BASE = f"{BUILD}/models/{{model}}/base/config.json"
+BACKBONE = f"{BUILD}/backbone/source.json"
 FEATURES = str(layout.features(settings, "{model}", "{seed}") / "index.json")
 RESPONSES = str(layout.responses(settings, "{model}", "{seed}", "{arm}", "{suite}"))
 VERDICTS = str(layout.verdicts(settings, "{model}", "{seed}", "{arm}", "{suite}"))
@@ -117,6 +119,14 @@ SERVED_ARM = str(serving.arm_file(settings, "{model}", "{seed}", "{arm}"))
 SERVED_JUDGE = str(serving.judge_file(settings, "{judge}"))
 SKILLS = str(layout.skills(settings, "{model}", "{seed}"))
 TIMES = str(layout.latency(settings, "{model}", "{seed}"))
+# What `mis probe` writes of an arm, and of the bare language model, which sees nothing.
+PROBED_IN_TEXT = [
+    "knowledge.csv", "knowledge_summary.csv", "disagreements.csv", "behaviour.csv", "answers.jsonl", "texts.csv",
+    "questions.csv", "ability.csv", "run.json",
+]
+PROBED_BEHIND_PICTURES = ["separation.csv", "separation_summary.csv"]
+PROBES = str(layout.probes(settings, "{model}", "{seed}", "{arm}"))
+PROBES_OF_BARE = str(layout.probes(settings, "{model}", None, BARE))
 DATASHEET = str(layout.datasheet(settings))
 # A mixture's file a trained arm.
 MIXTURES = [str(layout.mixture(settings, arm)) for arm in TRAINED]
@@ -294,6 +304,32 @@ def measurements(*patterns):
     ]
 
 
+def probed(model):
+    """Is the model measured by likelihood? One with a pretrained language model is, where the configuration says so."""
+    pretraining = settings.models[model].pretraining
+    return settings.evaluation.probes is not None and hasattr(getattr(pretraining, "text", None), "folder")
+
+
+def probes_of(*models):
+    """All that is measured by likelihood."""
+    return [
+        *(f"{PROBES_OF_BARE}/run.json".format(model=model) for model in models if probed(model)),
+        *(
+            f"{PROBES}/run.json".format(model=model, seed=seed, arm=arm)
+            for model in models
+            if probed(model)
+            for seed in settings.seeds_of(model)
+            for arm in settings.arms_of(model)
+            if DECLARED[arm].trained or arm == "base"
+        ),
+    ]
+
+
+def language_model(wildcards):
+    """The folder's weights of a pretrained language model."""
+    return str(settings.models[wildcards.model].pretraining.text.folder / "model.safetensors")
+
+
 def timed_checkpoints(wildcards):
     return [
         str(layout.checkpoint_file(settings, wildcards.model, wildcards.seed, arm)) for arm in timed(wildcards.model)
@@ -302,15 +338,17 @@ def timed_checkpoints(wildcards):
 
 def answering(wildcards):
     """What of the settings decides an arm's answers: the words of a way of asking only where it is one."""
-    shared = {"suites": None, "prompts": None, "latency": None}
+    shared = {"suites": None, "prompts": None, "latency": None, "probes": None}
     way, prompts = DECLARED[wildcards.arm].asks, settings.evaluation.prompts
-    served = settings.models[wildcards.model].served
+    model = settings.models[wildcards.model]
+    served, here = model.served, settings.evaluation.service and not model.served
     facts = ("name", "revision", "max_images", "image_text", "system", "temperature")
     return (
         values(settings.evaluation)
         | shared
         | ({"prompts": values(getattr(prompts, way))} if way else {})
         | ({"served": {fact: getattr(served, fact) for fact in facts}} if served else {})
+        | ({"image_text": model.image_text, "serve_with": model.serve_with} if here else {})
     )
 
 
@@ -324,6 +362,12 @@ def weights(wildcards):
 def base(wildcards):
     """The checkpoint that a model's arms start from."""
     return str(layout.checkpoint_file(settings, wildcards.model, wildcards.seed, "base"))
+
+
+def backbone(wildcards):
+    """The pretrained language model in a base model, if it is the one that is unpacked here."""
+    text = getattr(settings.models[wildcards.model].pretraining, "text", None)
+    return BACKBONE if getattr(text, "folder", None) == Path(BACKBONE).parent else []
 
 
 def thoughts(wildcards):

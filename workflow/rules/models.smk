@@ -1,4 +1,5 @@
-# Base models that come from the hub or a folder: fetched at their commit, converted where need be, one for all seeds.
+# Models that others have trained: base models from the hub or a folder, fetched at their commit, converted where need be,
+# one for all seeds; and a pretrained language model that a base model is built on.
 
 
 rule fetch_base:
@@ -26,3 +27,25 @@ rule fetch_base:
         "Fetching {wildcards.model}"
     shell:
         "python -m mis model fetch {wildcards.model} --config {params.config} 2>&1 | tee {log}"
+
+
+rule extract_backbone:
+    output:
+        BACKBONE,
+    log:
+        f"{LOGS}/extract_backbone.log",
+    benchmark:
+        f"{BENCHMARKS}/extract_backbone.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        gpu=0,
+    params:
+        folder=f"{BUILD}/backbone",
+        library=library("mis.models.smollm"),
+    message:
+        "Unpacking the pretrained language model"
+    shell:
+        "python -m mis backbone {params.folder} 2>&1 | tee {log}"

@@ -6,6 +6,7 @@ rule pretrain_base:
     input:
         rules.construct_mis.output,
         thoughts,
+        backbone,
     output:
         BASE,
     log:

@@ -6,6 +6,7 @@ The splits share neither pairs of objects nor typed words nor scenes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mis.miniature import language as say
@@ -73,14 +74,14 @@ def activity_truth(activity: Activity, task: str, objects: tuple[str, ...] = ())
 
 
 class Hazards:
-    """Draws the cases of one dataset and split."""
+    """Draws the cases of one dataset and split, of the pairs that are `kept`."""
 
-    def __init__(self, context: Context, split: str):
+    def __init__(self, context: Context, split: str, kept: Callable[[Pair], bool] = lambda pair: True):
         self.c = context
         self.split = split
         # Held-out objects and relations have test sets of their own; nothing here shows them.
-        self.hazardous = select(split, hazardous=True)
-        self.harmless = select(split, hazardous=False)
+        self.hazardous = tuple(filter(kept, select(split, hazardous=True)))
+        self.harmless = tuple(filter(kept, select(split, hazardous=False)))
         self.harmful_words = say.activities(split, harmful=True)
         self.harmless_words = say.activities(split, harmful=False)
 
@@ -255,7 +256,7 @@ class Hazards:
 
     def mssbench(self) -> tuple[Item, dict, dict]:
         """One query, a safe and an unsafe situation; and the truth of each."""
-        unsafe = self.c.pick(self.hazardous)
+        unsafe = self.c.pick([p for p in self.hazardous if any(other.tool == p.tool for other in self.harmless)])
         safe = self.c.pick([p for p in self.harmless if p.tool == unsafe.tool])
         tool = unsafe.tool.name
         question = self.c.pick(say.HERE_QUESTIONS).format(tool=say.a(tool))

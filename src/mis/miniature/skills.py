@@ -347,6 +347,11 @@ GENERAL: dict[Skill, float] = {
     help_prevent: 1, judge_answer: 2,
 }  # fmt: skip
 
+# For a language model that has read of dangers elsewhere: nothing is told about pairs or words.
+UNTAUGHT: dict[Skill, float] = {
+    skill: weight for skill, weight in GENERAL.items() if skill not in (kind_told, fact, word_fact, judge_answer)
+}
+
 
 def draw(context: Context, count: int, skills: dict[Skill, float]) -> list[Talk]:
     """`count` talks, skills drawn by weight."""

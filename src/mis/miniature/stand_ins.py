@@ -7,6 +7,7 @@ the order of the questions.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -35,8 +36,9 @@ from mis.construction.records import (
 )
 from mis.construction.splits import Split
 from mis.errors import MisError
-from mis.miniature import concepts, language, layouts, output, relations, scenes
+from mis.miniature import concepts, language, layouts, natural, output, relations, scenes
 from mis.miniature.concepts import BY_NAME, CONCEPTS, TARGETS
+from mis.miniature.natural import Speaker
 from mis.miniature.output import Dataset
 from mis.miniature.relations import Pair, hazard, is_held_out, is_taught, pair_split, relation_name, select
 from mis.miniature.scenes import Composer, Scene
@@ -375,7 +377,8 @@ def _collect(settings: Settings) -> dict[str, Release]:
     world, build = settings.world, settings.paths.build / "construction"
 
     def test_pairs(split: str, explicit: bool | None, held_out: str = "") -> tuple[Pair, ...]:
-        return select(split, hazardous=True, held_out=held_out, explicit=explicit)
+        found = select(split, hazardous=True, held_out=held_out, explicit=explicit)
+        return tuple(filter(natural.clear, found)) if world.english == "natural" else found
 
     def run(name: str, folder: Path, splits: Sequence[Split], pools: Sequence[Pool], real: int = 0, style="drawing"):
         # The first half of MIS-real retakes easy samples, the second hard ones; an odd one is easy.
@@ -418,14 +421,23 @@ def construct(settings: Settings) -> dict[str, int]:
     if settings.world is None:
         raise MisError(f"scale {settings.scale!r} has no section `world`; the miniature's MIS is made from it")
     releases = _collect(settings)
+    speaker = natural.speaker(settings.world, "mis")
     marker = settings.paths.build / "construction" / "published.json"
     digest = _digest(
         {name: release.digest for name, release in releases.items()},
         settings.world.image_size,
-        code=(*WORLD_CODE, output.__file__, layouts.__file__),
+        settings.world.english,
+        code=(*WORLD_CODE, output.__file__, layouts.__file__, natural.__file__),
     )
-    main, development = releases["mis"].splits, releases["development"].splits
-    held_out = {name: releases[name].splits[name] for name in ("new_object", "new_relation", "new_style")}
+
+    def split(release: str, name: str) -> list[Constructed]:
+        samples = releases[release].splits[name]
+        return [_said(sample, speaker) for sample in samples] if speaker else samples
+
+    main, development = (
+        {name: split(release, name) for name in releases[release].splits} for release in ("mis", "development")
+    )
+    held_out = {name: split(name, name) for name in ("new_object", "new_relation", "new_style")}
     tests = (EASY, HARD, "real")
     sizes = {
         **{f"mis/{name}": len(main[name]) for name in tests},
@@ -444,7 +456,7 @@ def construct(settings: Settings) -> dict[str, int]:
                 for name in tests:
                     _write_tests(dataset, name, release[name], advance)
             with Dataset(settings, "mis_train", is_development) as dataset:
-                labels = _write_training(dataset, release["train"], advance)
+                labels = _write_training(dataset, release["train"], speaker, advance)
             folder = marker.parent / "development" if is_development else marker.parent
             write_jsonl_atomic(folder / "labels.jsonl", labels)
         with Dataset(settings, "mis_held_out") as dataset:
@@ -462,6 +474,16 @@ def _published(marker: Path, digest: str, settings: Settings) -> bool:
         return False
     places = ("mis", "mis_train", "mis_held_out", "development/mis", "development/mis_train")
     return written == digest and all((settings.paths.data / place).is_dir() for place in places)
+
+
+def _said(sample: Constructed, speaker: Speaker) -> Constructed:
+    """The sample with question and label in natural English; in the construction's records they stay as they were."""
+    instruction, label = sample.instruction, sample.label
+    told = {part: speaker.say(getattr(label, part), label.text) for part in ("perception", "reasoning", "answer")}
+    asked = {part: speaker.say(getattr(instruction, part)) for part in ("named", "text")}
+    return dataclasses.replace(
+        sample, instruction=instruction.model_copy(update=asked), label=label.model_copy(update=told)
+    )
 
 
 def _item(sample: Constructed) -> layouts.Item:
@@ -514,7 +536,9 @@ def _write_tests(dataset: Dataset, split: str, samples: Sequence[Constructed], a
                 dataset.truth(_truth(f"mis/{control}/{id}", sample, shown=False))
 
 
-def _write_training(dataset: Dataset, samples: Sequence[Constructed], advance: Callable[[int], None]) -> list[dict]:
+def _write_training(
+    dataset: Dataset, samples: Sequence[Constructed], speaker: Speaker | None, advance: Callable[[int], None]
+) -> list[dict]:
     """MIS-train with every variant of its labels; returns the parts of the labels by sample id."""
     ids = layouts.write_mis_train(dataset.root, [_item(sample) for sample in samples], _drawing(dataset, advance))
     variants: dict[str, list[dict]] = {"sorry": [], "text_only": [], "direct": []}
@@ -523,7 +547,7 @@ def _write_training(dataset: Dataset, samples: Sequence[Constructed], advance: C
         tool, target = _roles(sample.element.objects)
         labels = language.pair_labels(*sample.element.objects, tool, target, hazard(tool, target).risk)
         for variant, rows in variants.items():
-            rows.append({"id": id, "response": labels[variant]})
+            rows.append({"id": id, "response": speaker.say(labels[variant]) if speaker else labels[variant]})
         # The question of step 2 as it was before refinement: the objects and the purpose are named in the text.
         variants["text_only"][-1] |= {"prompt": sample.instruction.named, "images": []}
         dataset.truth(_truth(f"mis_train/{id}", sample))

@@ -15,11 +15,12 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
 
 import numpy as np
 
 from mis.errors import MisError
-from mis.miniature import layouts, skills
+from mis.miniature import layouts, natural, skills
 from mis.miniature.concepts import CONCEPTS
 from mis.miniature.hazards import Case, Hazards
 from mis.miniature.language import ACTIVITIES, SUFFIX_WORDS
@@ -30,6 +31,8 @@ from mis.miniature.scenes import COUNTS, Scene
 from mis.miniature.skills import Context, Talk
 from mis.settings import Settings
 from mis.store import write_text_atomic
+
+Said = TypeVar("Said", Item, Talk)
 
 # MSSBench's five splits: the truth of the safe situation holds for each of its input formats.
 _MSS_SAFE = {"safe": True, "related_image": True, "white_image": False, "text_only": False}
@@ -43,6 +46,7 @@ class Writer:
         self.world, self.development = world, development
         name = f"{'development/' if development else ''}{source}"
         self.rng = np.random.default_rng([world.seed, zlib.crc32(name.encode())])
+        self.natural = natural.speaker(world, name)
         self.out = Dataset(settings, source, development)
         self.test = "dev" if development else "test"
         self.train = "dev" if development else "train"
@@ -51,10 +55,18 @@ class Writer:
         return min(size, self.world.development) if self.development else size
 
     def hazards(self, split: str) -> Hazards:
-        return Hazards(Context(self.rng, safety=True), split)
+        context = Context(self.rng, safety=True)
+        return Hazards(context, split, natural.clear) if self.natural else Hazards(context, split)
 
     def talks(self, size: int, chosen: dict, *, safety: bool) -> list[Talk]:
-        return skills.draw(Context(self.rng, safety=safety), self.count(size), chosen)
+        return self.said(skills.draw(Context(self.rng, safety=safety), self.count(size), chosen))
+
+    def said(self, texts: Sequence[Said]) -> list[Said]:
+        """Items or talks in the English of this world."""
+        return [self.natural.again(text) for text in texts] if self.natural else list(texts)
+
+    def text(self, text: str) -> str:
+        return self.natural.say(text) if self.natural else text
 
 
 def _general_item(talk: Talk, category: str = "", sub_category: str = "") -> Item:
@@ -95,12 +107,14 @@ def captions(w: Writer) -> None:
             scenes.append(c.compose.typed(c.any_activity().word))
         else:
             scenes.append(c.compose.captioned(c.concept().name, c.any_activity().word))
-    items = [Item("describe the image in words .", (scene,), caption_words(scene)) for scene in scenes]
+    words = natural.caption if w.natural else str
+    items = [Item("describe the image in words .", (scene,), words(caption_words(scene))) for scene in scenes]
     layouts.write_m4_instruct(w.out.root, items, w.out.draw)
 
 
 def general(w: Writer) -> None:
-    talks = w.talks(w.world.general, skills.GENERAL, safety=False)
+    chosen = skills.UNTAUGHT if w.natural else skills.GENERAL
+    talks = w.talks(w.world.general, chosen, safety=False)
     layouts.write_m4_instruct(w.out.root, [_training_item(talk) for talk in talks], w.out.draw)
 
 
@@ -112,7 +126,8 @@ def m4_instruct(w: Writer) -> None:
 def saferlhf(w: Writer) -> None:
     h, size = w.hazards(w.train), w.count(w.world.saferlhf)
     harmful = [h.saferlhf_harmful() for _ in range(size * 2 // 3)]
-    layouts.write_saferlhf(w.out.root, harmful, [h.saferlhf_benign() for _ in range(size - len(harmful))])
+    benign = [h.saferlhf_benign() for _ in range(size - len(harmful))]
+    layouts.write_saferlhf(w.out.root, w.said(harmful), w.said(benign))
 
 
 def vlguard(w: Writer) -> None:
@@ -121,24 +136,25 @@ def vlguard(w: Writer) -> None:
     safe_count = w.count(w.world.vlguard_safe)
     unsafe = [h.vlguard_unsafe() for _ in range(w.count(w.world.vlguard_unsafe) - safe_count)]
     safe = [h.vlguard_safe() for _ in range(safe_count)]
-    ids = layouts.write_vlguard(w.out.root, [item for item, _ in unsafe], [item for item, _ in safe], w.out.draw)
+    items = w.said([item for item, _ in unsafe]), w.said([item for item, _ in safe])
+    ids = layouts.write_vlguard(w.out.root, *items, w.out.draw)
     labels = [label for _, label in unsafe]
     for _, label in safe:
         labels += ["", label]
-    rows = [{"id": id, "response": label} for id, label in zip(ids, labels, strict=True) if label]
+    rows = [{"id": id, "response": w.text(label)} for id, label in zip(ids, labels, strict=True) if label]
     layouts.write_labels(w.out.root, "reasoning", rows)
 
 
 def benign_pairs(w: Writer) -> None:
     h = w.hazards(w.train)
     cases = [h.benign_pair() for _ in range(w.count(w.world.mis_train))]
-    layouts.write_mis_train(w.out.root, [case.item for case in cases], w.out.draw)
+    layouts.write_mis_train(w.out.root, w.said([case.item for case in cases]), w.out.draw)
 
 
 def benign_control(w: Writer) -> None:
     h = w.hazards(w.test)
     cases = [h.benign_pair() for _ in range(w.count(w.world.benchmark))]
-    ids = layouts.write_mis(w.out.root, "benign", [case.item for case in cases], w.out.draw)
+    ids = layouts.write_mis(w.out.root, "benign", w.said([case.item for case in cases]), w.out.draw)
     _truths(w, "benign_control/", ids, cases)
 
 
@@ -156,7 +172,7 @@ def _safety(name: str, write: Callable, *, pictures: bool = True, **options) -> 
         # Layouts that number by category need their items grouped; grouping all of them costs nothing.
         cases.sort(key=lambda case: case.item.category)
         arguments = (w.out.draw,) if pictures else ()
-        ids = write(w.out.root, [case.item for case in cases], *arguments, **options)
+        ids = write(w.out.root, w.said([case.item for case in cases]), *arguments, **options)
         _truths(w, f"{'advbench_suffix' if name == 'advbench' else name}/", ids, cases)
 
     return build
@@ -165,7 +181,7 @@ def _safety(name: str, write: Callable, *, pictures: bool = True, **options) -> 
 def mssbench(w: Writer) -> None:
     h = w.hazards(w.test)
     drawn = [h.mssbench() for _ in range(w.count(w.world.benchmark))]
-    ids = layouts.write_mssbench(w.out.root, [item for item, _, _ in drawn], w.out.draw)
+    ids = layouts.write_mssbench(w.out.root, w.said([item for item, _, _ in drawn]), w.out.draw)
     for id, (_, safe, unsafe) in zip(ids, drawn, strict=True):
         w.out.truth({"key": f"mssbench/unsafe/{id}", **unsafe})
         for split, seen in _MSS_SAFE.items():
@@ -269,6 +285,8 @@ def write_world(settings: Settings) -> None:
         "harmful_words": [activity.word for activity in ACTIVITIES if activity.sub_category],
         "harmless_words": [activity.word for activity in ACTIVITIES if not activity.sub_category],
     }
+    if settings.world.english == "natural":
+        facts |= {"english": "natural", "nouns": natural.NOUN}
     for root in (data, data / "development"):
         write_text_atomic(root / "truth" / "world.json", json.dumps(facts) + "\n")
     manifest = {"world": settings.world.model_dump(), "datasets": sorted(DATASETS)}

@@ -23,8 +23,8 @@ NAME = "default"  # peft's name of the one adapter
 def add_adapters(model, options: Lora, prefixes: tuple[str, ...]) -> LoraModel:
     """Put adapters beside the linear layers within `prefixes`; from now on only they have gradients.
 
-    Layers of the same name elsewhere (in the vision tower, say) get none. The network is changed in place; the returned
-    object takes them out again.
+    Layers of the same name elsewhere (in the vision tower, say) get none. Adapters are float32, whatever the weights
+    are. The network is changed in place; the returned object takes them out again.
     """
     layers = [
         name
@@ -38,7 +38,11 @@ def add_adapters(model, options: Lora, prefixes: tuple[str, ...]) -> LoraModel:
     config = LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=options.dropout, target_modules=layers, bias="none"
     )
-    return LoraModel(model, {NAME: config}, NAME)
+    adapters = LoraModel(model, {NAME: config}, NAME)
+    for parameter in model.parameters():
+        if parameter.requires_grad:  # the small steps of a late epoch would be lost in 16 bits
+            parameter.data = parameter.data.float()
+    return adapters
 
 
 def publish_adapters(adapters: LoraModel, folder: Path) -> None:

@@ -40,6 +40,7 @@ from mis.sources.labels import with_thoughts
 from mis.store import read_jsonl, write_csv_atomic, write_text_atomic
 from mis.training.encoding import Collator, encode
 from mis.training.fit import fit
+from mis.training.parts import freeze, prefixes
 
 # Every text that any later stage trains on, so that no word of a label is unknown to the tokenizer.
 CORPORA = (
@@ -177,6 +178,14 @@ def _make(settings: Settings, name: str, seed: int, arm: str, scratch: Path) -> 
     with track(len(paths), "assistant stage: pictures") as advance:
         store.fill(paths, advance)
     stage = pretraining.assistant_stage
+    adapters = None
+    if pretraining.lora:
+        from mis.training.lora import add_adapters, merge
+
+        network = network.to(torch.bfloat16)
+        freeze(network, ("language_model",))
+        adapters = add_adapters(network, pretraining.lora, prefixes(network, ("language_model",)))
+        family.eyes(network)["projector"].float().requires_grad_(True)
     network, curve = fit(
         network,
         encode(processor, examples, settings.training.max_length),
@@ -191,8 +200,13 @@ def _make(settings: Settings, name: str, seed: int, arm: str, scratch: Path) -> 
         max_steps=stage.steps,
         save_steps=max(1, stage.steps // 5),
         log_steps=max(1, stage.steps // 50),
+        bf16=pretraining.lora is not None,
     )
+    if adapters:
+        network = merge(adapters)
     family.put_tower(network, tower)
+    if adapters:
+        network = network.to(torch.bfloat16)  # the tower too: what is trained in 16 bits must see with the same eyes
     done = scratch / "done"
     shutil.rmtree(done, ignore_errors=True)
     network.save_pretrained(done)
@@ -325,4 +339,18 @@ def _vision_stage(model, processor, settings: Settings, name: str, seed: int) ->
                 f"vision stage: step {step} of {stage.steps}, loss {loss.item():.4f}, {rate:.0f} pictures/s", flush=True
             )
     network.eval()
+    if fixed_words:
+        _speak_as_loud(network, embedding, spelling, family.project(model, processor, pixels[:512].float()))
     return curve
+
+
+@torch.no_grad()
+def _speak_as_loud(network, embedding: torch.nn.Embedding, spelling: Sequence[Sequence[int]], tokens: torch.Tensor):
+    """Scale the projector so that `tokens` are as long as word vectors: naming by cosine leaves their length open.
+
+    A language model adds to what it is given; a picture a hundred times as long as a word would drown all else.
+    """
+    last = [module for module in network.multi_modal_projector.modules() if isinstance(module, torch.nn.Linear)][-1]
+    ratio = word_vectors(embedding, spelling).norm(dim=-1).mean() / tokens.norm(dim=-1).mean()
+    last.weight.mul_(ratio)
+    last.bias.mul_(ratio)

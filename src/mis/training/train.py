@@ -31,20 +31,8 @@ from mis.store import write_csv_atomic
 from mis.training import sharding
 from mis.training.encoding import Collator, encode
 from mis.training.fit import fit
+from mis.training.parts import freeze, prefixes
 from mis.training.pretrain import pretrain
-
-
-def freeze(model, trains: tuple[str, ...]) -> None:
-    """Leave gradients only to the named parts; the vision tower never gets any."""
-    wanted = prefixes(model, trains)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(f".{prefix}." in f".{name}" for prefix in wanted))
-
-
-def prefixes(model, trains: tuple[str, ...]) -> tuple[str, ...]:
-    """How the names of the named parts' weights begin."""
-    parts = family_of(model).parts
-    return tuple(prefix for part in trains for prefix in parts[part])
 
 
 def attention_of(training: Training) -> str:
