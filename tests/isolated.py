@@ -13,6 +13,7 @@ import pkgutil
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Ended:
 class Command:
     """`mis WORDS` begun in `folder`. `kill` is ("module:name", count): it dies at that call, by SIGKILL.
 
-    `environment` is laid over the process's own.
+    `environment` is laid over the process's own; `before`, a function of a module, is called in it before the command.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Command:
         *words: object,
         kill: tuple[str, int] | None = None,
         environment: dict[str, str] | None = None,
+        before: Callable[[], None] | None = None,
     ):
         arguments = [str(word) for word in words]
         if "--config" not in arguments:
@@ -57,7 +59,8 @@ class Command:
         self._log = Path(tempfile.mkstemp(suffix=".log")[1])
         paths = [str(SOURCE), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, dict.fromkeys(paths)))
-        self.process = CONTEXT.Process(target=_main, args=(Path(folder), arguments, self._log, kill, environment))
+        told = (Path(folder), arguments, self._log, kill, environment, before)
+        self.process = CONTEXT.Process(target=_main, args=told)
         self.process.start()
 
     def kill(self) -> None:
@@ -78,7 +81,12 @@ def mis(folder: Path, *words: object, kill: tuple[str, int] | None = None) -> En
 
 
 def _main(
-    folder: Path, arguments: list[str], log: Path, kill: tuple[str, int] | None, environment: dict[str, str] | None
+    folder: Path,
+    arguments: list[str],
+    log: Path,
+    kill: tuple[str, int] | None,
+    environment: dict[str, str] | None,
+    before: Callable[[], None] | None,
 ) -> None:
     os.setsid()
     os.environ.update(environment or {})
@@ -90,6 +98,8 @@ def _main(
     multiprocessing.set_start_method("fork", force=True)  # what a process of its own would use
     if kill:
         _die_at(*kill)
+    if before:
+        before()
     from mis.cli import app
 
     app(args=arguments, prog_name="mis")

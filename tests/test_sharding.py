@@ -24,12 +24,15 @@ from isolated import Command, mis
 from safetensors.torch import load_file
 from tiny import ARM, MODEL, change, run_folder
 
+from mis import layout
 from mis import settings as configuration
 from mis.errors import MisError
-from mis.models.checkpoint import load_checkpoint
+from mis.mixing import read_mixture
+from mis.models.checkpoint import load_checkpoint, load_processor
+from mis.models.features import Pixels
 from mis.settings import Sharding
 from mis.training import sharding
-from mis.training.encoding import Encoded
+from mis.training.encoding import Collator, Encoded, encode
 from mis.training.fit import FILLER, Encodings, LengthGroups, SamePath, filler
 
 WHERE = ("train", ARM, "--model", MODEL, "--seed", 0, "--config")
@@ -146,8 +149,8 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-def processes(run: Path, kill: tuple[int, tuple[str, int]] | None = None) -> list:
-    """`mis train` as two processes, as torchrun begins them; `kill` is (rank, what `isolated` takes).
+def processes(run: Path, kill: tuple[int, tuple[str, int]] | None = None, before=None) -> list:
+    """`mis train` as two processes, as torchrun begins them; `kill` is (rank, what `isolated` takes), `before` its too.
 
     After a kill the other one is killed too, as torchrun does.
     """
@@ -158,7 +161,7 @@ def processes(run: Path, kill: tuple[int, tuple[str, int]] | None = None) -> lis
     commands = [
         Command(
             run, *WHERE, "sharded.yaml", kill=kill[1] if kill and kill[0] == rank else None,
-            environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)}, before=before,
         )
         for rank in (0, 1)
     ]  # fmt: skip
@@ -179,12 +182,39 @@ def curve(run: Path) -> list[tuple[float, float]]:
     return [(float(row["loss"]), float(row["grad_norm"])) for row in rows]
 
 
+def says(model, processor, run: Path) -> torch.Tensor:
+    """The logits of eight samples of the mixture, some of them with pictures."""
+    settings = configuration.load(run / "config.yaml")
+    data = run / settings.paths.data
+    see = Pixels(processor)
+    items = encode(processor, read_mixture(run / layout.mixture(settings, ARM))[:8], 256, lambda name: data / name)
+    batch = Collator(processor, lambda names, views=(): see([data / name for name in names], views))(items)
+    assert "pixel_values" in batch
+    with torch.no_grad():
+        return model.eval()(**{key: value for key, value in batch.items() if key != "labels"}).logits
+
+
+def keep_logits() -> None:
+    """In a training process: when training is over, the logits of the network as it was trained go to logits.pt."""
+    whole_network = sharding.whole_network
+
+    def heard(engine):
+        settings = configuration.load("config.yaml")
+        processor = load_processor(layout.checkpoint(settings, MODEL, 0, "base"))
+        logits = says(engine.module, processor, Path())  # of all processes: ZeRO-3 gathers the weights
+        if sharding.is_first():
+            torch.save(logits, "logits.pt")
+        return whole_network(engine)
+
+    sharding.whole_network = heard
+
+
 @pytest.fixture(scope="module")
-def single(run):
-    """The loss curve and the weights of one process."""
+def single(run, one_thread):
+    """The loss curve, the weights and the logits of one process."""
     ended = mis(run, *WHERE, "config.yaml")
     assert ended.code == 0, ended.text
-    return curve(run), load_file(out(run) / "model.safetensors")
+    return curve(run), load_file(out(run) / "model.safetensors"), says(*load_checkpoint(out(run)), run)
 
 
 @pytest.mark.slow
@@ -192,7 +222,7 @@ def single(run):
 def test_two_processes_give_the_curve_of_one_and_resume_exactly(run, single, zero):
     """Kills: ZeRO-2 seed 2, ZeRO-3 seed 3; five steps and ranks each drawn from `random.Random(seed)`."""
     change(run, "sharded.yaml", sharding={"gpus": 2, "zero": zero}, per_device_batch_size=4)
-    ended = processes(run)
+    ended = processes(run, before=keep_logits)
     assert [one.code for one in ended] == [0, 0], ended[0].text + ended[1].text
     losses, expected = np.array(curve(run)), np.array(single[0])
     assert np.abs(losses - expected)[:, 0].max() < 1e-5
@@ -206,12 +236,12 @@ def test_two_processes_give_the_curve_of_one_and_resume_exactly(run, single, zer
     for name, value in weights.items():
         torch.testing.assert_close(value, single[1][name], rtol=0, atol=1e-4)
         assert torch.equal(value, base[name]) == ("vision_tower" in name), name
-    model, processor = load_checkpoint(out(run))
-    ids = torch.tensor([processor.tokenizer("how do i use this ?")["input_ids"]])
-    shutil.copytree(out(run), run / "single_copy", dirs_exist_ok=True)
-    with torch.no_grad():
-        logits = model.eval()(input_ids=ids).logits
-        torch.testing.assert_close(model.lm_head(model.model(input_ids=ids).last_hidden_state), logits)
+
+    # Reloaded it says to the last bit what the trained network said, and what a single process's does.
+    logits = says(*load_checkpoint(out(run)), run)
+    assert torch.equal(logits, torch.load(run / "logits.pt"))
+    torch.testing.assert_close(logits, single[2], rtol=0, atol=1e-4)
+    assert (logits - says(*load_checkpoint(out(run).parent / "base"), run)).abs().max() > 0.1
 
     uninterrupted = {path.name: path.read_bytes() for path in out(run).iterdir() if path.is_file()}
     shutil.rmtree(out(run))
