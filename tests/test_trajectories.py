@@ -6,8 +6,8 @@ import csv
 
 import numpy as np
 import pytest
-from tiny import PATCH
 
+from mis.models.families import FAMILIES
 from tests.trajectories.record import HERE, STEPS, trajectory
 
 # Recorded on one x86 machine; another one's sums may differ in the last bits, which twenty steps of AdamW enlarge.
@@ -22,7 +22,7 @@ def columns(rows) -> np.ndarray:
     return np.array([[float(row["loss"]), float(row["grad_norm"])] for row in rows]).T
 
 
-@pytest.mark.parametrize("family", PATCH)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_training_follows_the_recorded_trajectory(family, tmp_path):
     with open(HERE / f"{family}.csv", encoding="utf-8") as file:
         loss, norm = columns(csv.DictReader(file))
