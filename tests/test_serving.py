@@ -12,10 +12,13 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from mis import serving
+from mis import answering, serving
+from mis.cli import app
+from mis.models.processing import word_tokenizer
 from mis.serving import ServiceError, State
-from mis.settings import Service
+from mis.settings import ConfigurationError, Endpoint, Service, load, validate
 
 # Answers /health 200 after DELAY seconds, and starts a child of its own, as servers with workers do.
 SERVER = """
@@ -139,3 +142,57 @@ def test_two_servers_do_not_take_the_same_gpu(tmp_path, mini, monkeypatch):
         for process in processes:
             process.send_signal(signal.SIGTERM)
     assert [process.wait(60) for process in processes] == [0, 0]
+
+
+# --- A model's own words for its server -------------------------------------------------------------------------------
+
+OFFICIAL = Path(__file__).parents[1] / "config" / "chat_templates" / "internvl2_5_mis.jinja"
+
+
+def served_with(mini, words: list[str]):
+    """The miniature with its model's checkpoints behind a service."""
+    raw = mini.model_dump(mode="json")
+    raw["services"] = {"s": {"command": ["serve", "{source}"]}}
+    raw["evaluation"] |= {"service": "s"}
+    raw["models"]["internvl_mini"]["serve_with"] = words
+    return validate(raw)
+
+
+def test_a_models_words_stand_behind_the_command_and_decide_its_answers(mini, monkeypatch):
+    monkeypatch.setattr(serving, "wait_for", lambda *_: (Endpoint(url="http://127.0.0.1:9/v1"), "m"))
+    monkeypatch.setattr(answering, "checkpoint_identity", lambda _: "abc")
+    identities = set()
+    for words in ([], ["--cut", '{{"max_patches": 4}}'], ["--cut", '{{"max_patches": 12}}']):
+        settings = served_with(mini, words)
+        assert settings.service_of("internvl_mini").command == ["serve", "{source}", *words]
+        with answering.answerer(settings, "internvl_mini", "base", 0) as found:
+            identities.add(found.identity)
+    assert len(identities) == 3
+    assert mini.service_of("internvl_mini") is None
+    with pytest.raises(ConfigurationError, match="unknown place {max_patches}"):
+        served_with(mini, ["--cut", "{max_patches}"])
+
+
+def test_the_command_line_serves_with_them(mini, tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(serving, "serve", lambda service, *_: begun.append(service.command))
+    config = tmp_path / "config.yaml"
+    config.write_text(served_with(mini, ["--cut"]).model_dump_json(), encoding="utf-8")
+    words = ["serve", "--model", "internvl_mini", "--arm", "base", "--seed", "0", "--config", str(config)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert begun == [["serve", "{source}", "--cut"]]
+
+
+def test_the_official_template_asks_as_the_official_evaluation_does():
+    """The text that its `prepare_inputs` makes for two pictures, worked out by hand; no system turn."""
+    tokenizer = word_tokenizer(["why"])
+    content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "why ?"}]
+    template = OFFICIAL.read_text(encoding="utf-8")
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], chat_template=template, tokenize=False, add_generation_prompt=True
+    )
+    pictures = "Image-1: <IMG_CONTEXT>\n\nImage-2: <IMG_CONTEXT>\n\n"
+    assert text == f"{tokenizer.bos_token or ''}<|im_start|>user\n{pictures}why ?<|im_end|>\n<|im_start|>assistant\n"
+    paper = load(OFFICIAL.parents[1] / "paper.yaml")
+    assert str(OFFICIAL.relative_to(OFFICIAL.parents[2])) in paper.service_of("internvl2_5_8b").command
+    assert paper.service_of("qwen2_vl_7b").command == paper.services["vllm"].command

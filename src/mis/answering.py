@@ -59,8 +59,10 @@ def _weights(settings: Settings, model: str, arm: str, seed: int) -> Iterator[An
         from mis import serving
 
         endpoint, name = serving.wait_for(settings, serving.arm_file(settings, model, seed, arm), service)
-        image_text = settings.models[model].image_text
-        here = Served(endpoint=service, name=name, revision=identity, image_text=image_text)
+        asked = settings.models[model]
+        # How its server cuts pictures decides an answer too.
+        revision = " ".join([identity, *asked.serve_with])
+        here = Served(endpoint=service, name=name, revision=revision, image_text=asked.image_text)
         with remote(here, endpoint, cache, tokens) as found:
             yield found
         return

@@ -737,17 +737,17 @@ def serve(
         found = settings.judges.get(judge)
         if found is None or getattr(found, "service", None) is None:
             raise MisError(f"{config}: no judge {judge!r} with a service")
-        service, source, name = found.service, found.source, found.served.name
+        service, source, name = settings.services[found.service], found.source, found.served.name
         path = serving.judge_file(settings, judge)
     elif model is None or arm is None or seed is None:
         raise MisError("give --model, --arm and --seed, or --judge")
     else:
         settings = _settings(config, model=model, arm=arm)
-        service, source = settings.evaluation.service, layout.checkpoint(settings, model, seed, arm)
+        service, source = settings.service_of(model), layout.checkpoint(settings, model, seed, arm)
         if service is None:
             raise MisError(f"{config}: evaluation.service is absent, so checkpoints are loaded, not served")
         name, path = serving.arm_name(model, seed, arm), serving.arm_file(settings, model, seed, arm)
-    serving.serve(settings.services[service], source, name, path)
+    serving.serve(service, source, name, path)
 
 
 @app.command()

@@ -106,7 +106,7 @@ rule serve_arm:
         gpu=service_gpus(settings.evaluation.service),
     params:
         config=CONFIG,
-        service=values(settings.services.get(settings.evaluation.service)),
+        service=lambda wildcards: values(settings.service_of(wildcards.model)),
         library=library("mis.serving"),
     message:
         "Serving {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}"
