@@ -183,6 +183,7 @@ class TestLibraryDigest:
             "mis/training/loop.py": "def run():\n    from ..samples import Sample",
             "mis/training/select.py": "",
             "mis/training/words.json": "[]",
+            "mis/training/select.yaml": "of select.py alone",
             "mis/report/__init__.py": "",
             "mis/report/tables.py": "import mis.samples",
         }
@@ -202,14 +203,15 @@ class TestLibraryDigest:
         }  # fmt: skip
 
     def test_a_package_counts_whole(self, source):
-        assert "training/select.py" in self.names(source, "mis.training")
+        assert {"training/select.py", "training/select.yaml"} <= self.names(source, "mis.training")
 
     def test_settings_and_command_line_are_not_followed(self, source):
         assert self.names(source, "mis.training").isdisjoint({"settings.py", "cli.py", "benchmarks.py"})
 
     @pytest.mark.parametrize(
         ("changed", "trains", "draws"),
-        [("training/loop.py", True, False), ("training/words.json", True, False), ("report/tables.py", False, True),
+        [("training/loop.py", True, False), ("training/words.json", True, False),
+         ("training/select.yaml", False, False), ("report/tables.py", False, True),
          ("samples.py", True, True), ("benchmarks.py", False, False)],
     )  # fmt: skip
     def test_a_change_reaches_those_who_use_it(self, source, changed, trains, draws):

@@ -68,7 +68,9 @@ def files(source: Path, *modules: str) -> list[Path]:
         if path is None:
             continue  # `from mis.x import name`: a name, not a module
         found.add(path)
-        found.update(file for file in path.parent.iterdir() if file.suffix in CODE_AND_DATA - {".py"})
+        # Data beside it; what has the name of another module is that module's own.
+        data = (file for file in path.parent.iterdir() if file.suffix in CODE_AND_DATA - {".py"})
+        found.update(file for file in data if file.stem == path.stem or not file.with_suffix(".py").is_file())
         waiting += _imports(path, module)
         if "." in module:
             waiting.append(module.rpartition(".")[0])
