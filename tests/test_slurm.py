@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -13,11 +14,26 @@ import pytest
 import slurm_cluster
 import yaml
 
+# What is made of measured times, beside the columns below: the times, the table that shows them, the PDF, the tower's
+# outputs (named by the run's folder), journals (they hold when a sample was answered).
+TIMED = re.compile(r"/benchmarks/|/features/|/latency/|journal|/paper/|/table10\.|/claims\.(html|md|tex)|\.pdf$")
+MEASURED = re.compile("latency_s|tokens_per_s|^C(99|100),")  # rows of scores.csv and claims.csv
+
+
+def published(run: Path) -> dict[str, list[str] | bytes]:
+    """Each file of a run by its path: data, mixtures, checkpoints, answers, verdicts, tables, figures, claims."""
+    files = (path for part in ("build", "results", "figures") for path in (run / part).rglob("*") if path.is_file())
+    names = {str(path.relative_to(run)): path for path in files}
+    found = {name: path.read_bytes() for name, path in names.items() if not TIMED.search(name)}
+    for name in ("results/smoke/scores.csv", "results/smoke/claims.csv"):
+        found[name] = [line for line in found[name].decode().splitlines() if not MEASURED.search(line)]
+    return found
+
 
 @pytest.mark.slow
 @pytest.mark.skipif(bool(slurm_cluster.missing()), reason=slurm_cluster.missing() or "SLURM is here")
-def test_the_study_runs_through_slurm_from_data_to_a_table(root, tmp_path):
-    """The smoke scale with two arms: data, a base, a fine-tuning, answers, verdicts, times, scores, a table."""
+def test_the_whole_study_runs_through_slurm_and_gives_what_it_gives_without(root, smoke_run, tmp_path):
+    """The smoke scale's default target, each job a job of SLURM: data, trainings, answers, tables, figures, PDF."""
     with (
         tempfile.TemporaryDirectory(prefix="slurm") as folder,  # a socket's path must be short
         slurm_cluster.cluster(Path(folder) / "cluster") as environment,
@@ -27,8 +43,7 @@ def test_the_study_runs_through_slurm_from_data_to_a_table(root, tmp_path):
             [
                 *snakemake, "--directory", str(tmp_path), "--workflow-profile", str(root / "workflow/profiles/slurm"),
                 "--latency-wait", "10", "--slurm-init-seconds-before-status-checks", "2",
-                "--seconds-between-status-checks", "2", "--config", "scale=smoke", "arms=[base,mirage]",
-                "--", "table4",
+                "--seconds-between-status-checks", "2", "--config", "scale=smoke",
             ],
             env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False, cwd=root,
         )  # fmt: skip
@@ -37,17 +52,27 @@ def test_the_study_runs_through_slurm_from_data_to_a_table(root, tmp_path):
         ).stdout
     text = done.stdout + done.stderr
     assert done.returncode == 0, text[-4000:]
-    table = (tmp_path / "results" / "smoke" / "tables" / "table4.csv").read_text(encoding="utf-8")
-    assert ",internvl_mini," in table
-    jobs = {}
+    jobs: dict[str, list[dict]] = {}
     for line in listed.splitlines():
         job = dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
-        jobs[job["Comment"].split("_wildcards_")[0].removeprefix("rule_")] = job
-    expected = {"write_world", "pretrain_base", "train_arm", "respond", "judge_internvl_mini", "score", "make_table"}
-    assert expected <= jobs.keys()
-    assert {job["JobState"] for job in jobs.values()} == {"COMPLETED"}
-    # What a rule asks for is what SLURM was asked for.
-    assert "mem=6000M" in jobs["pretrain_base"]["TRES"] and jobs["pretrain_base"]["TimeLimit"] == "04:00:00"
+        jobs.setdefault(job["Comment"].split("_wildcards_")[0].removeprefix("rule_"), []).append(job)
+    # All steps but `all` itself, each of them once; what a rule asks for is what SLURM was asked for.
+    (steps,) = set(re.findall(r"^total +(\d+)$", text, re.MULTILINE))
+    assert sum(map(len, jobs.values())) == int(steps) - 1
+    assert {"write_world", "pretrain_base", "judge_internvl_mini", "make_figure"} <= jobs.keys()
+    assert len(jobs["train_arm"]) == 4 and len(jobs["respond"]) == 6 and len(jobs["measure_latency"]) == 1
+    assert {job["JobState"] for each in jobs.values() for job in each} == {"COMPLETED"}
+    (base,) = jobs["pretrain_base"]
+    assert "mem=6000M" in base["TRES"] and base["TimeLimit"] == "04:00:00"
+
+    there, here = published(tmp_path), published(smoke_run)
+    assert there.keys() == here.keys()
+    assert not [name for name, content in here.items() if there[name] != content]
+    for kind in ("build/smoke/models", "results/smoke/responses", "results/smoke/tables", "figures/smoke"):
+        assert any(name.startswith(kind) for name in here), kind
+    assert len(here["results/smoke/scores.csv"]) > 1000
+    pdf = "results/smoke/reproduction.pdf"
+    assert (tmp_path / pdf).exists() == (smoke_run / pdf).exists()
 
 
 def settings(root: Path, name: str) -> dict:
