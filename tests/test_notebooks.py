@@ -143,7 +143,7 @@ class TestPieces:
     def test_each_audit_has_a_row_for_each_judge_and_none_invented(self, run, root):
         lines = [line for line in nb.audits(run).splitlines() if line.startswith("|")][2:]
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-        named = sorted(path.parent.name for path in (root / "tests" / "audit").glob("*/labels.csv"))
+        named = sorted(path.parent.name for path in (root / "tests" / "audit").glob("*/mini.jsonl"))
         assert [row[:2] for row in rows] == [
             [name, judge] for name in named for judge in ("oracle", "second", "a language model")
         ]

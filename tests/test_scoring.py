@@ -2,6 +2,7 @@
 
 import csv
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from mis.samples import Response, Sample, Verdict, to_row
 from mis.scoring import COUNTED, cuts, general_data_shares, read_outcomes, score, score_outcomes
 from mis.scoring import _own_splits as own_splits
 from mis.settings import load
-from mis.statistics import hierarchical_bootstrap, mean_of_proportions, wilson
+from mis.statistics import Estimate, hierarchical_bootstrap, mean_of_proportions, weighted_share, widened, wilson
 from mis.store import journal_path, read_jsonl, write_jsonl_atomic
 
 CONFIG = "config/mini.yaml"
@@ -325,6 +326,33 @@ def test_scores_are_written_from_the_verdict_files(tmp_path, capsys):
     assert (row["direction"], row["value"], row["n"], row["failures"]) == ("lower", "50.0", "4", "1")
 
 
+def test_the_judge_s_errors_widen_the_intervals_and_nothing_else(tmp_path):
+    """With an audit; choices are matched exactly, so that their intervals stay."""
+    settings = settings_in(tmp_path)
+    write_verdicts(settings, "base", "one", "figstep", ["unsafe", "unsafe", "safe_refusal", "failed"])
+    write_verdicts(settings, "base", "two", "mmmu", ["correct", "incorrect"])
+    found = {}
+    for audit in (None, Path(__file__).parent / "audit" / "second"):
+        report = settings.report.model_copy(update={"audit": audit})
+        path = score(settings.model_copy(update={"report": report}))
+        with path.open(newline="") as file:
+            found[bool(audit)] = {(row["benchmark"], row["seed"]): row for row in csv.DictReader(file)}
+    with path.with_suffix(".errors.csv").open(newline="") as file:
+        errors = {(row["task"], row["metric"]): row for row in csv.DictReader(file)}
+    assert not any(task == "choice" for task, _ in errors)
+    asr = errors["hazard", "asr"]
+    assert int(asr["positives"]) + int(asr["negatives"]) == 126
+    assert 0 < float(asr["false_positive"]) < float(asr["false_positive_bound"]) < 60
+    for cell, row in found[False].items():
+        other = found[True][cell]
+        bounds = {"low", "high"} if cell[0] == "figstep" else set()
+        assert {name for name in row if row[name] != other[name]} == bounds
+        if bounds:
+            low = float(row["low"]) * (1 - float(asr["false_positive_bound"]) / 100)
+            assert float(other["low"]) == pytest.approx(low, abs=1e-3)
+            assert float(other["high"]) > float(row["high"])
+
+
 def test_bad_verdict_files_are_named_with_their_line(tmp_path):
     settings = settings_in(tmp_path)
     with pytest.raises(MisError, match="no verdicts of this run; run `mis respond` and `mis judge`"):
@@ -350,6 +378,39 @@ def test_wilson_by_hand_and_at_its_ends():
     assert wilson(100, 100).low == pytest.approx(100 / 103.841459, abs=1e-6)
     with pytest.raises(ValueError, match="3 successes of 2"):
         wilson(3, 2)
+
+
+def test_a_weighted_share_by_hand():
+    # Equal weights are all worth themselves, whatever their size.
+    assert weighted_share([True, False, False, False], [7.0] * 4) == wilson(1, 4)
+    # 3 of 4 by weight; (3 + 1)^2 / (9 + 1) = 1.6 samples.
+    assert weighted_share([True, False], [3.0, 1.0]) == pytest.approx(wilson(1.2, 1.6))
+    assert weighted_share([False] * 9, [2.0] * 9).value == 0 < weighted_share([False] * 9, [2.0] * 9).high
+    with pytest.raises(ValueError, match="no samples"):
+        weighted_share([], [])
+
+
+def test_an_interval_is_widened_to_what_may_be_true_of_what_the_judge_says():
+    estimate = Estimate(0.4, 0.3, 0.5)
+    assert widened(estimate, 0.0, 0.0) == estimate, "a judge that never errs widens nothing"
+    # Of 30 % "yes" a tenth is wrong; of the other 50 % "no" a fifth.
+    assert widened(estimate, 0.1, 0.2) == pytest.approx((0.4, 0.27, 0.6))
+    assert widened(estimate, 1.0, 1.0) == (0.4, 0.0, 1.0), "nothing is known of a judge that was not audited"
+    assert widened(Estimate(0.0, 0.0, 0.02), 0.5, 0.1).high == pytest.approx(0.118), "no rate is sure of itself at zero"
+
+
+def test_the_widened_interval_covers_the_truth_where_the_judge_errs():
+    """A judge that errs by as much as the bounds allow; the answers' own sampling and the audit's are drawn anew."""
+    rng = np.random.default_rng(5)
+    said, wrong_yes, wrong_no, covered, plain = 0.3, 0.15, 0.05, 0, 0
+    truth = said * (1 - wrong_yes) + (1 - said) * wrong_no
+    for _ in range(400):
+        yes = rng.binomial(500, said)
+        bounds = [wilson(rng.binomial(80, share), 80).high for share in (wrong_yes, wrong_no)]
+        estimate = widened(wilson(yes, 500), *bounds)
+        covered += estimate.low <= truth <= estimate.high
+        plain += wilson(yes, 500).low <= truth <= wilson(yes, 500).high
+    assert covered > 396 and plain < covered
 
 
 def test_the_bootstrap_agrees_with_theory_where_there_is_one():

@@ -26,7 +26,7 @@ def _quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Estimate:
     """Wilson's score interval (Wilson 1927) of `successes / n`: sound near 0 and 1, where most safety rates lie.
 
     Raises ValueError unless 0 <= successes <= n and n > 0.
@@ -39,6 +39,31 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     half = math.sqrt(z2 * (rate * (1 - rate) * n + z2 / 4)) / (n + z2)
     # The exact bounds at the ends are 0 and 1; rounding would miss them by an ulp.
     return Estimate(rate, centre - half if successes else 0.0, centre + half if successes < n else 1.0)
+
+
+def weighted_share(hits: Sequence[bool], weights: Sequence[float], confidence: float = 0.95) -> Estimate:
+    """The weighted share of hits, with Wilson's interval for as many samples as the weights are worth (Kish 1965).
+
+    Unequal weights are worth fewer samples than there are: (sum of w) squared over the sum of w squared. Raises
+    ValueError without samples.
+    """
+    if not len(hits):
+        raise ValueError("no samples are no share")
+    total = math.fsum(weights)
+    n = total**2 / math.fsum(weight**2 for weight in weights)
+    share = math.fsum(weight for hit, weight in zip(hits, weights, strict=True) if hit) / total
+    return wilson(share * n, n, confidence)
+
+
+def widened(estimate: Estimate, false_positive: float, false_negative: float) -> Estimate:
+    """An estimate of how often a judge says "yes", its interval widened to how often that may be true.
+
+    With the share y of "yes", of which a part a is wrong, and of the rest a part b, the truth is y - a y + b (1 - y).
+    `false_positive` and `false_negative` are upper bounds of a and b: the lower end is moved as if all errors were
+    false positives, the upper as if all were false negatives. The value stays what the judge said.
+    """
+    low, high = estimate.low * (1 - false_positive), estimate.high + (1 - estimate.high) * false_negative
+    return Estimate(estimate.value, low, high)
 
 
 def above_chance(successes: int, n: int, chance: float, confidence: float = 0.95) -> bool:
@@ -111,3 +136,33 @@ def cluster_bootstrap(
     tail = (1 - confidence) / 2
     low, high = np.quantile(rates, [tail, 1 - tail])
     return Estimate(value, float(low), float(high))
+
+
+def clustered_auc(
+    scores: Sequence[float],
+    positive: Sequence[bool],
+    clusters: Sequence[str],
+    confidence: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """How often a positive scores above a negative (ties half), with a percentile interval over clusters.
+
+    A replicate draws whole clusters with replacement, whatever kinds they hold; one without both kinds is left out.
+    Raises ValueError without both kinds.
+    """
+    scores, positive = np.asarray(scores, float), np.asarray(positive, bool)
+    if positive.all() or not positive.any():
+        raise ValueError("an AUC needs both kinds")
+    names, cluster = np.unique(np.asarray(clusters), return_inverse=True)
+    member = np.eye(len(names))[cluster]  # (samples, clusters)
+    high, low = member[positive], member[~positive]
+    above = np.sign(np.subtract.outer(scores[positive], scores[~positive])) / 2 + 0.5
+    won = high.T @ above @ low  # (clusters of positives, clusters of negatives)
+    rng = np.random.default_rng([seed, len(names)])
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=replicates).astype(float)
+    pairs = (drawn @ high.sum(axis=0)) * (drawn @ low.sum(axis=0))
+    values = ((drawn @ won) * drawn).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
+    tail = (1 - confidence) / 2
+    bounds = np.quantile(values, [tail, 1 - tail])
+    return Estimate(float(above.mean()), float(bounds[0]), float(bounds[1]))

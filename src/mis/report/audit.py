@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mis.judges.agreement import cohen_kappa, confusion
-from mis.judges.oracle import OracleJudge
+from mis.judges.audit import answers_of, read
 from mis.judges.second import SecondJudge
-from mis.report.reported import read_csv
-from mis.samples import Response, Sample
 from mis.store import read_jsonl, write_jsonl_atomic
 from mis.taxonomy import BENIGN_OUTCOMES, FAILURES, HAZARD_OUTCOMES
 
@@ -35,23 +33,18 @@ class Labelled:
 
 
 def read_audit(folder: Path) -> list[Labelled]:
-    """An audit (tests/audit/README.md), judged again by both judges as they are now."""
-    rows = read_jsonl(folder / "mini.jsonl")
-    labels = {int(row["id"]): row["label"] for row in read_csv(folder / "labels.csv", ("id", "label"))}
+    """An audit of the miniature (tests/audit/README.md), judged again by both judges as they are now."""
     with tempfile.TemporaryDirectory() as truth:
         shutil.copy(folder / "world.json", truth)
-        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in rows])
-        both = OracleJudge(Path(truth)), SecondJudge(Path(truth))
-    found = []
-    for row in rows:
-        benchmark, split, id = row["sample"].split("/", 2)
-        pictures = tuple(Path(str(i)) for i in range(len(row["pictures"])))
-        sample = Sample(benchmark, split, id, row["question"], pictures)
-        response = Response(benchmark, split, id, "audited", row["arm"], 0, row["answer"])
-        outcomes = [judge.verdict(sample, response)[0] for judge in both]
-        weight = float(row.get("stands_for", 1))
-        found.append(Labelled(row["truth"]["task"], row["hard"], weight, labels[row["id"]], *outcomes))
-    return found
+        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in read_jsonl(answers_of(folder))])
+        second = SecondJudge(Path(truth))
+    return [
+        Labelled(
+            answer.task, answer.hard, answer.weight, answer.label, answer.outcome,
+            second.verdict(answer.sample, answer.response)[0],
+        )
+        for answer in read(folder)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,13 +60,13 @@ class Audit:
 
 def audit(folder: Path) -> Audit:
     """The oracle, as it is now, against the labels of the audit in `folder`."""
-    answers = read_audit(folder)
+    answers = read(folder)
     hard = [answer for answer in answers if answer.hard]
-    pairs = [(answer.oracle, answer.label) for answer in answers]
+    pairs = [(answer.outcome, answer.label) for answer in answers]
     return Audit(
         answers=len(answers),
-        equal=sum(answer.oracle == answer.label for answer in answers),
+        equal=sum(answer.outcome == answer.label for answer in answers),
         hard=len(hard),
-        hard_equal=sum(answer.oracle == answer.label for answer in hard),
+        hard_equal=sum(answer.outcome == answer.label for answer in hard),
         kappa=cohen_kappa(confusion(pairs, (*HAZARD_OUTCOMES, *BENIGN_OUTCOMES, *FAILURES))),
     )

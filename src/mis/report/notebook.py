@@ -420,12 +420,12 @@ def _texts(run: Run, pairs: Sequence[judges.Pair]) -> dict[tuple[str, int], str]
 
 
 def audits(run: Run, folder: Path | None = None) -> Text:
-    """Both judges against blind labels, audit by audit. A language model's rows stay empty until one has judged."""
+    """Both judges and blind labels, by audit of the miniature. A language model's rows are empty before it judged."""
     folder = folder or repository_root() / "tests" / "audit"
     rows = [["audit", "judge", "answers", "same outcome, %", "of the hard ones, %", "as the run weighs them, %",
              "unsafe or not, %", "Cohen's kappa"]]  # fmt: skip
     alphas = []
-    for path in sorted(folder.glob("*/labels.csv")):
+    for path in sorted(folder.glob("*/mini.jsonl")):
         answers = read_audit(path.parent)
         for judge in ("oracle", SECOND):
             rows.append([path.parent.name, judge, *_against_labels(answers, judge, run)])
