@@ -32,6 +32,11 @@ rule construction:
         rules.release_mis.output,
 
 
+rule development:
+    input:
+        rules.development_curves.output,
+
+
 rule scores:
     input:
         SCORES,
@@ -50,6 +55,11 @@ rule drift:
 rule leaks:
     input:
         expand(LEAKS, arm=TRAINED, suite=SUITES),
+
+
+rule probes:
+    input:
+        probes_of(*MODELS),
 
 
 rule headline:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -90,10 +92,9 @@ def test_other_families_refuse_it(root, folder):
         validate(raw)
 
 
-def test_it_learns_and_answers_through_the_same_commands(smoke_run, folder, tmp_path):
-    """The whole path at smoke size: both stages of pre-training, and a checkpoint that loads by itself."""
-    from mis.training.pretrain import pretrain
-
+@pytest.fixture
+def study(smoke_run, folder, tmp_path):
+    """The smoke run's configuration with the pretrained language model, as plain values to be changed."""
     raw = yaml.safe_load((smoke_run / "results" / "smoke" / "config.yaml").read_text())
     raw["models"] = {"internvl_mini": raw["models"]["internvl_mini"]}
     raw["models"]["internvl_mini"]["pretraining"]["text"] = {"folder": str(folder)}
@@ -103,8 +104,71 @@ def test_it_learns_and_answers_through_the_same_commands(smoke_run, folder, tmp_
         "build": str(tmp_path),
         "cache": str(tmp_path / "cache"),
     }
-    out = pretrain(validate(json.loads(json.dumps(raw))), "internvl_mini", 0)
+    return json.loads(json.dumps(raw))
+
+
+def test_it_learns_and_answers_through_the_same_commands(study, folder):
+    """The whole path at smoke size: both stages of pre-training, and a checkpoint that loads by itself."""
+    from mis.training.pretrain import pretrain
+
+    out = pretrain(validate(study), "internvl_mini", 0)
     network, processor = load_checkpoint(out)
     trained, before = network.model.language_model.layers[0], LlamaForCausalLM.from_pretrained(folder).model.layers[0]
     assert not torch.equal(trained.mlp.up_proj.weight, before.mlp.up_proj.weight), "the assistant stage trains it"
     assert processor.image_token_id == processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKENS["context_image_token"])
+
+
+def test_with_adapters_the_projector_is_trained_whole_and_the_rest_where_they_are(study, folder, tmp_path):
+    from mis.training.pretrain import pretrain
+
+    study["models"]["internvl_mini"]["pretraining"]["lora"] = {"rank": 2, "alpha": 4, "targets": ["q_proj"]}
+    study["models"]["internvl_mini"]["pretraining"]["assistant_stage"]["learning_rate"] = 0.05
+    out = pretrain(validate(study), "internvl_mini", 0)
+    (eyes,) = (tmp_path / "cache" / "eyes").iterdir()
+    seen = load_file(eyes / "eyes.safetensors")
+    weights = load_file(out / "model.safetensors")
+    assert {value.dtype for value in weights.values()} == {torch.bfloat16}
+    network, _ = load_checkpoint(out)
+    layer, before = network.model.language_model.layers[0], LlamaForCausalLM.from_pretrained(folder).model.layers[0]
+    assert torch.equal(layer.mlp.up_proj.weight, before.mlp.up_proj.weight.bfloat16().float())
+    assert not torch.equal(layer.self_attn.q_proj.weight, before.self_attn.q_proj.weight.bfloat16().float())
+    projector = network.model.multi_modal_projector.state_dict()
+    assert not any(
+        torch.equal(v, seen[f"projector.{k}"].bfloat16().float()) for k, v in projector.items() if "linear" in k
+    )
+    tower = network.model.vision_tower.state_dict()
+    assert all(torch.equal(value, seen[f"tower.{name}"].bfloat16().float()) for name, value in tower.items())
+
+
+def test_pictures_speak_as_loud_as_words(study, tmp_path):
+    """A language model adds to what it is given: an image token must not drown the words beside it."""
+    from mis.models.families import family_of
+    from mis.models.features import load_pixels
+    from mis.training.pretrain import _eyes, _fresh, _spelling, corpus, open_eyes
+
+    settings = validate(study)
+    network, processor = _fresh(settings, "internvl_mini", 0, thinks=False)
+    open_eyes(network, processor, _eyes(settings, "internvl_mini", 0))
+    captions = corpus(settings, "captions")[:100]
+    words = sorted({word for example in captions for word in example.response.split()})
+    with torch.no_grad():
+        pixels = load_pixels(processor, [settings.paths.data / example.images[0] for example in captions])
+        tokens = family_of(network).project(network, processor, pixels).norm(dim=-1).mean()
+        vectors = word_vectors(network.get_input_embeddings(), _spelling(processor.tokenizer, words))
+    assert 0.5 < tokens / vectors.norm(dim=-1).mean() < 2
+
+
+def test_the_cache_knows_a_language_model_by_its_content(study, folder, tmp_path):
+    from mis.training.pretrain import cache_key, eyes_key
+
+    def keys(text):
+        study["models"]["internvl_mini"]["pretraining"]["text"] = {"folder": str(text)}
+        settings = validate(study)
+        return cache_key(settings, "internvl_mini", 0), eyes_key(settings, "internvl_mini", 0)
+
+    moved = tmp_path / "moved"
+    shutil.copytree(folder, moved)
+    assert keys(folder) == keys(moved)
+    before = keys(moved)
+    LlamaForCausalLM(LlamaForCausalLM.from_pretrained(moved).config).save_pretrained(moved)
+    assert all(one != other for one, other in zip(before, keys(moved), strict=True))

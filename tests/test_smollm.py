@@ -116,6 +116,13 @@ def test_again_gives_the_same_bytes_or_leaves_the_folder_alone(folder, made, tmp
     assert (folder / "source.json").stat().st_mtime_ns == before
 
 
+def test_an_empty_folder_is_filled(folder, made, tmp_path):
+    """A workflow makes the folder of what it wants before it asks for it."""
+    (tmp_path / "there").mkdir()
+    smollm.extract(tmp_path / "there", made[0])
+    assert (tmp_path / "there" / "source.json").is_file() and not (tmp_path / ".there.partial").exists()
+
+
 def test_a_folder_that_is_something_else_is_left_alone(made, tmp_path):
     smollm.extract(tmp_path / "backbone", made[0])
     (tmp_path / "backbone" / "config.json").write_text("{}")

@@ -37,6 +37,7 @@ The steps in their order (`make reproduce` runs them all):
   mis headline, mis compare                   the main numbers; against the reference run
   mis plan [TARGET ...]                       what a run will cost, before it does
   mis rejudge, mis agree, mis flips           another judge, how far the two agree, which claims they decide otherwise
+  mis probe MODEL ARM --seed S                knowledge, separation, ability in text, by likelihood (small scale)
   mis general --arm ARM --model M --seed S    the general benchmarks by lmms-eval
   mis serve                                   the server of an arm or a judge, until told to end
   mis notebook NOTEBOOK                       a notebook with its outputs
@@ -449,6 +450,45 @@ def latency(model: str, seed: Seed, config: Config = DEFAULT) -> None:
     typer.echo(run(settings, model, seed, load))
 
 
+@app.command()
+def probe(
+    model: str,
+    arm: Annotated[str, typer.Argument(help="An arm of the model; bare: the language model before it was given eyes.")],
+    seed: Seed,
+    config: Config = DEFAULT,
+    development: Annotated[
+        bool, typer.Option("--development", help="Only the separation, on the development split.")
+    ] = False,
+) -> None:
+    """Measure an arm by likelihood.
+
+    What it knows of hazards in text alone, how far it separates hazardous from harmless pairs, what is left of its
+    ability in text (docs/small_scale.md).
+    """
+    from mis import probes
+
+    settings = _settings(config, model=model, **({} if arm == probes.BARE else {"arm": arm}))
+    from mis.miniature import wordings
+
+    if arm == probes.BARE:
+        typer.echo(probes.probe_bare(settings, model, wordings.meetings))
+        return
+    given = (wordings.meetings, wordings.answers)
+    typer.echo(probes.probe_arm(settings, model, seed, arm, *given, development=development))
+
+
+@app.command()
+def curves(config: Config = DEFAULT) -> None:
+    """Collect the curves on the development split.
+
+    Of the arms that `mis probe --development` has measured: harmless pairs, epochs, order of the label.
+    """
+    from mis.probes.curves import write_curves
+
+    settings = _settings(config)
+    typer.echo(write_curves(settings, settings.seeds[0]))
+
+
 OneArm = Annotated[str | None, typer.Option("--arm", help="Only this arm; absent: all of the model's.")]
 OneSuite = Annotated[str | None, typer.Option("--suite", help="Only this suite; absent: all.")]
 
@@ -672,7 +712,13 @@ def flips(
 @app.command()
 def audit(
     model: ModelName,
-    output: Annotated[Path, typer.Option("--output", help="Where the sheet of answers is written.")],
+    output: Annotated[Path, typer.Option("--output", help="Where the answers are written, with their truth.")],
+    sheet: Annotated[
+        Path | None, typer.Option("--sheet", help="What the labeller may see of them; an empty labels.csv comes too.")
+    ] = None,
+    total: Annotated[int, typer.Option("--total", help="Answers.", min=1)] = 220,
+    hard: Annotated[int, typer.Option("--hard", help="Of these, hard ones.", min=0)] = 80,
+    draw_seed: Annotated[int, typer.Option("--draw", help="Seed of the draw.")] = 0,
     config: Config = DEFAULT,
 ) -> None:
     """Draw answers for someone to label blindly.
@@ -680,9 +726,13 @@ def audit(
     Stratified by arm and outcome; tests/audit/README.md says how the labels are used.
     """
     settings = _settings(config, model=model)
-    from mis.judges.audit import draw
+    from mis import layout
+    from mis.judges.audit import draw, write_sheet
 
-    typer.echo(f"{output}: {draw(settings, model, output)} answers")
+    typer.echo(f"{output}: {draw(settings, model, output, total=total, hard=hard, seed=draw_seed)} answers")
+    if sheet:
+        write_sheet(output, layout.truth(settings), sheet)
+        typer.echo(sheet)
 
 
 @app.command()

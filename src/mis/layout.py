@@ -72,6 +72,17 @@ def latency(settings: Settings, model: str, seed: int) -> Path:
     return settings.paths.results / "latency" / f"{model}_seed{seed}.csv"
 
 
+def probes(settings: Settings, model: str, seed: int | None, arm: str) -> Path:
+    """`R/probes/<model>/seed<S>/<arm>`: what is measured by likelihood; `R/probes/<model>/bare` without a seed."""
+    folder = settings.paths.results / "probes" / model
+    return folder / arm if seed is None else folder / f"seed{seed}" / arm
+
+
+def development(settings: Settings) -> Path:
+    """`R/development`: curves on the development split, what was tried before anything was measured on a test set."""
+    return settings.paths.results / "development"
+
+
 def rejudged(settings: Settings, judge: str, model: str, seed: int, arm: str, suite: str) -> Path:
     """`R/rejudged/<judge>/...`: what another judge than the run's own made of the same responses."""
     return settings.paths.results / "rejudged" / judge / model / f"seed{seed}" / arm / f"{suite}.jsonl"

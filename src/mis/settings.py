@@ -43,7 +43,7 @@ class World(Section):
     seed: int
     english: Literal["plain", "natural"] = Field(
         default="plain",
-        description="plain: a small English of single words, for models from scratch; natural: the same said in natural "
+        description="plain: a small English of single words, for models from scratch; natural: the same in natural "
         "English, for a pretrained language model (docs/small_scale.md).",
     )
     image_size: Positive = Field(description="Side of a picture in pixels, as the model sees it.")
@@ -146,7 +146,14 @@ class Served(Section):
         '"Image-{number}: <image>\\n". The pictures themselves always stand before the text.',
     )
     system: str = Field(default="", description="System prompt; empty: none is sent.")
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: Annotated[float, Field(ge=0)] | None = Field(
+        default=0.0, description="null: none is sent, for a model that refuses every value but its own."
+    )
+    max_tokens_parameter: Literal["max_tokens", "max_completion_tokens"] = Field(
+        default="max_tokens",
+        description="What the limit of an answer is called. OpenAI's newer models take max_completion_tokens alone; it "
+        "counts what they think as well.",
+    )
     image_tokens: Positive = Field(
         default=4096, description="Most tokens of a picture; for limits and the budget only."
     )
@@ -516,10 +523,18 @@ class Report(Section):
     )
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap_samples: Positive = 2000
+    audit: Path | None = Field(
+        default=None,
+        description="Folder of labelled answers (tests/audit/README.md): the scores' intervals are widened by the "
+        "errors that they show of the oracle; null: they are not.",
+    )
     scores: Literal["run", "artifact"] = Field(
         default="run",
         description='What a table or figure is drawn from: "run": the one scores.csv of all models, arms and suites. '
         '"artifact": scores of its own models, arms and suites alone, so that one table can be run by itself.',
+    )
+    beside: str | None = Field(
+        default=None, description="A scale of results/reference whose verdicts stand beside this run's own."
     )
 
 

@@ -7,32 +7,42 @@ import yaml
 from mis.report import cases, latex, names
 from mis.report.reported import Reported, read_analogues
 
-TABLES = [*map(str, range(1, 20)), "S1", "S2"]
-FIGURES = [*map(str, range(1, 17)), "S1", "S2"]
+TABLES = [*map(str, range(1, 20)), "S1", "S2", "S3", "S4"]
+FIGURES = [*map(str, range(1, 17)), "S1", "S2", "S3", "S4"]
 # Tables that show the data or the settings; the others show scores, if there is a model to be scored.
 FROM_CONSTRUCTION = {"3"}
 FROM_MIXTURES = {"7"}
 FROM_PAPER = {"18", "19"}
+FROM_PROBES = {"S3", "S4"}
 # Figures that show the data or single answers; the others show scores.
 FIGURES_FROM_CONSTRUCTION = {"2", "3", "7", "8"}
-# Tables that any run draws; another is drawn if the run has a number to put beside the paper's.
-ALWAYS = {"3", "7", "S1", "S2"}
+# Tables that any run draws; another is drawn if the run has a number to put beside the paper's, or into ours.
+ALWAYS = {"3", "7"}
 OF_TIMES = "10"
 paper, analogues = Reported(ROOT), read_analogues(ROOT)
+PROBED = [model for model in MODELS if probed(model)]
 
 
 def reproduced(number):
-    """Does a row of this table of scores belong to a model and an arm of the run?"""
-    beside = {(analogues.reported_model(model), arm) for model in MODELS for arm in table_arms(number, model)}
-    return bool(beside & set(paper.rows(f"table{number}"))) and number not in FROM_PAPER
+    """Does this table show a number of the run?"""
+    if number in FROM_PROBES:
+        return bool(PROBED)
+    if number == OF_TIMES:
+        beside = {(analogues.reported_model(model), arm) for model in MODELS for arm in timed(model)}
+        return bool(beside & set(paper.rows(f"table{number}")))
+    return bool(needed(settings, f"table{number}", ROOT))
 
 
-def table_arms(number, model):
-    return timed(model) if number == OF_TIMES else settings.arms_of(model)
+def drawn(number):
+    """Does this figure show anything of the run?"""
+    if number in FROM_PROBES:
+        return bool(PROBED)
+    return number not in cases.CASES or bool(cases.files(settings, number))
 
 
 if MODELS:
-    COVERED_TABLES, COVERED_FIGURES = [number for number in TABLES if number in ALWAYS or reproduced(number)], FIGURES
+    COVERED_TABLES = [number for number in TABLES if number in ALWAYS or reproduced(number)]
+    COVERED_FIGURES = [number for number in FIGURES if drawn(number)]
 else:
     COVERED_TABLES, COVERED_FIGURES = TABLES[:19], ["4", "5", "7"]
 
@@ -44,17 +54,31 @@ ARTIFACTS = [*(f"table{number}" for number in COVERED_TABLES), *(f"figure{number
 # The claims' verdicts; of a run also whether its arms stand in the paper's order.
 CLAIMS = [
     f"{RESULTS}/{name}.{format}"
-    for name in ["claims", *(["shape"] if MODELS else [])]
+    for name in ["claims", *(["shape"] if MODELS else []), *(["claims_by_scale"] if settings.report.beside else [])]
     for format in ("csv", "md", "tex")
 ]
+# The committed verdicts that stand beside the run's own, where the configuration names them.
+BESIDE = [settings.report.beside] if settings.report.beside else []
+CLAIMS_BESIDE = [relpath(ROOT / "results" / "reference" / scale / "claims.csv") for scale in BESIDE]
 BROWSER = f"{RESULTS}/browser"
 # The PDF. Where LaTeX is missing all else is made, and the end of the run says so.
 REPRODUCTION = f"{RESULTS}/reproduction.pdf"
+# What the PDF shows of the scale small.
+COMMITTED = sorted(
+    relpath(path)
+    for kind in ("results", "figures")
+    for path in (ROOT / kind / "reference" / "small").rglob("*")
+    if path.is_file()
+)
 PROSE = sorted(relpath(path) for path in (ROOT / "paper").glob("**/*") if path.suffix in {".tex", ".bib"})
 AUDIT = sorted(relpath(path) for path in (ROOT / "tests" / "audit" / "second").iterdir())
-AUDITS = sorted(relpath(path) for path in (ROOT / "tests" / "audit").glob("*/*"))
+AUDITS = sorted(
+    relpath(path) for answers in (ROOT / "tests" / "audit").glob("*/mini.jsonl") for path in answers.parent.iterdir()
+)
 if not MODELS or settings.world is None:
     NO_PDF = "the PDF reports a run of the miniature, and this is none"
+elif settings.world.english == "natural":
+    NO_PDF = "the PDF reports a run of the miniature, and of this scale what is committed under results/reference"
 else:
     NO_PDF = "" if latex.installed() else latex.INSTALL
 # What two judges agree on, and the notebooks. The second judge knows the miniature only.
@@ -68,6 +92,18 @@ DRIFT = [
     for file in drift_files(judge, "agreement.csv", "agreement.md", "disagreements.csv", "flips.csv", "flips.md")
 ]
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) if settings.world is not None else []
+# The second judge reads the miniature's plain English alone.
+OF_TWO_JUDGES = {"judge_agreement"}
+if settings.world is not None and settings.world.english == "natural":
+    NOTEBOOKS = [name for name in NOTEBOOKS if name not in OF_TWO_JUDGES]
+# Curves on the development split: of the optional arms, and those that are there.
+DEVELOPMENT_CURVES = str(layout.development(settings) / "curves.csv")
+CURVES = sorted(
+    {
+        *(str(path) for path in layout.development(settings).glob("*.csv")),
+        *([DEVELOPMENT_CURVES] if settings.families == "all" and any(map(probed, MODELS)) else []),
+    }
+)
 COMPARISON = [f"{RESULTS}/comparison.csv", f"{RESULTS}/comparison.md"]
 REFERENCE = relpath(ROOT / "results" / "reference" / settings.scale / "scores.csv")
 PAPER = sorted(relpath(path) for path in ROOT.glob("data/**/*") if path.suffix in {".csv", ".yaml"})
@@ -89,7 +125,8 @@ def sources_of(wildcards):
         return MIS_DATA
     if wildcards.number in FROM_MIXTURES:
         return DATASHEET
-    return scores_of(f"table{wildcards.number}")
+    scores = [scores_of(f"table{wildcards.number}")]
+    return [*scores, *probes_of(*PROBED)] if wildcards.number in FROM_PROBES else scores
 
 
 def figure_sources_of(wildcards):
@@ -100,7 +137,8 @@ def figure_sources_of(wildcards):
         return MIS_DATA
     if wildcards.number in cases.CASES:
         return [str(path) for path in cases.files(settings, wildcards.number)]
-    return [scores_of(f"figure{wildcards.number}"), *([DATASHEET] if settings.report.scores == "run" else [])]
+    scores = [scores_of(f"figure{wildcards.number}"), *([DATASHEET] if settings.report.scores == "run" else [])]
+    return [*scores, *probes_of(*PROBED), *CURVES] if wildcards.number in FROM_PROBES else scores
 
 
 def scores_of(artifact):
@@ -117,6 +155,10 @@ def scored_of(wildcards):
         *(measurements(TIMES) if "times" in beside else []),
         *([DATASHEET] if "shares" in beside else []),
     ]
+
+
+def judged_twice(wildcards):
+    return [*AGREEMENT, *of_all_models(REJUDGED)] if wildcards.notebook in OF_TWO_JUDGES else []
 
 
 def notebook_files(name):

@@ -16,6 +16,7 @@ from mis.benchmarks import BY_ID
 from mis.mixtures import ARMS as DECLARED
 from mis.planning import Job, cost
 from mis.probes import BARE
+from mis.probes.curves import points
 from mis.report.needs import measured, needed
 from mis.settings import ConfigurationError
 from mis.sizes import model_size
@@ -121,8 +122,15 @@ SKILLS = str(layout.skills(settings, "{model}", "{seed}"))
 TIMES = str(layout.latency(settings, "{model}", "{seed}"))
 # What `mis probe` writes of an arm, and of the bare language model, which sees nothing.
 PROBED_IN_TEXT = [
-    "knowledge.csv", "knowledge_summary.csv", "disagreements.csv", "behaviour.csv", "answers.jsonl", "texts.csv",
-    "questions.csv", "ability.csv", "run.json",
+    "knowledge.csv",
+    "knowledge_summary.csv",
+    "disagreements.csv",
+    "behaviour.csv",
+    "answers.jsonl",
+    "texts.csv",
+    "questions.csv",
+    "ability.csv",
+    "run.json",
 ]
 PROBED_BEHIND_PICTURES = ["separation.csv", "separation_summary.csv"]
 PROBES = str(layout.probes(settings, "{model}", "{seed}", "{arm}"))
@@ -304,6 +312,12 @@ def measurements(*patterns):
     ]
 
 
+def labels_of_judge():
+    """The labelled answers by which the judge's errors widen the intervals of the scores."""
+    folder = settings.report.audit
+    return sorted(map(str, folder.iterdir())) if folder else []
+
+
 def probed(model):
     """Is the model measured by likelihood? One with a pretrained language model is, where the configuration says so."""
     pretraining = settings.models[model].pretraining
@@ -322,6 +336,15 @@ def probes_of(*models):
             for arm in settings.arms_of(model)
             if DECLARED[arm].trained or arm == "base"
         ),
+    ]
+
+
+def development_probes(wildcards):
+    """The separation on the development split, of each arm behind a point of its curves; the first seed's."""
+    return [
+        f"{PROBES}/development/separation_summary.csv".format(model=model, seed=settings.seeds[0], arm=arm)
+        for model, arm in points(settings)
+        if probed(model)
     ]
 
 

@@ -52,7 +52,7 @@ rule measure_skills:
     params:
         config=CONFIG,
         arms=lambda wildcards: asks(wildcards.model),
-        evaluation=values(settings.evaluation) | {"suites": None, "latency": None},
+        evaluation=values(settings.evaluation) | {"suites": None, "latency": None, "probes": None},
         confidence=settings.report.confidence,
         library=library("mis.skills", "mis.models"),
     message:
@@ -80,12 +80,127 @@ rule measure_latency:
         runtime=240,
     params:
         config=CONFIG,
-        evaluation=values(settings.evaluation) | {"suites": None, "prompts": None},
+        evaluation=values(settings.evaluation) | {"suites": None, "prompts": None, "probes": None},
         library=library("mis.latency", "mis.models"),
     message:
         "Timing single answers: {wildcards.model}, seed {wildcards.seed}"
     shell:
         "python -m mis latency {wildcards.model} --seed {wildcards.seed} --config {params.config} 2>&1 | tee {log}"
+
+
+# By likelihood: what an arm knows, how far it separates hazardous pairs, what is left of its ability in text.
+rule probe_arm:
+    input:
+        checkpoint=weights,
+        features=stored_features,
+        data=MIS_DATA,
+    output:
+        expand(f"{PROBES}/{{file}}", file=[*PROBED_IN_TEXT, *PROBED_BEHIND_PICTURES], allow_missing=True),
+    log:
+        f"{LOGS}/probe_arm/{{model}}_seed{{seed}}_{{arm}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_arm/{{model}}_seed{{seed}}_{{arm}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: settings.evaluation.threads
+    resources:
+        mem_mb=3000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        probes=values(settings.evaluation.probes),
+        precision=settings.evaluation.precision,
+        confidence=settings.report.confidence,
+        library=library("mis.probes", "mis.knowledge", "mis.models", "mis.suites", "mis.miniature.wordings"),
+    message:
+        "Measuring {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}, by likelihood"
+    shell:
+        "python -m mis probe {wildcards.model} {wildcards.arm} --seed {wildcards.seed} --config {params.config}"
+        " 2>&1 | tee {log}"
+
+
+rule probe_bare:
+    input:
+        language_model,
+    output:
+        expand(f"{PROBES_OF_BARE}/{{file}}", file=PROBED_IN_TEXT, allow_missing=True),
+    log:
+        f"{LOGS}/probe_bare/{{model}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_bare/{{model}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: settings.evaluation.threads
+    resources:
+        mem_mb=3000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        probes=values(settings.evaluation.probes),
+        precision=settings.evaluation.precision,
+        confidence=settings.report.confidence,
+        library=library("mis.probes", "mis.knowledge", "mis.models", "mis.miniature.wordings"),
+    message:
+        "Measuring the bare language model of {wildcards.model} by likelihood"
+    shell:
+        "python -m mis probe {wildcards.model} bare --seed 0 --config {params.config} 2>&1 | tee {log}"
+
+
+rule probe_development:
+    input:
+        checkpoint=weights,
+        features=stored_features,
+        data=MIS_DATA,
+    output:
+        f"{PROBES}/development/separation.csv",
+        f"{PROBES}/development/separation_summary.csv",
+    log:
+        f"{LOGS}/probe_development/{{model}}_seed{{seed}}_{{arm}}.log",
+    benchmark:
+        f"{BENCHMARKS}/probe_development/{{model}}_seed{{seed}}_{{arm}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: settings.evaluation.threads
+    resources:
+        mem_mb=3000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        probes=values(settings.evaluation.probes),
+        precision=settings.evaluation.precision,
+        confidence=settings.report.confidence,
+        library=library("mis.probes", "mis.models", "mis.suites", "mis.miniature.wordings"),
+    message:
+        "Measuring how {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}, separates, on the development split"
+    shell:
+        "python -m mis probe {wildcards.model} {wildcards.arm} --seed {wildcards.seed} --development"
+        " --config {params.config} 2>&1 | tee {log}"
+
+
+rule development_curves:
+    input:
+        DATASHEET,
+        development_probes,
+    output:
+        f"{RESULTS}/development/curves.csv",
+    log:
+        f"{LOGS}/development_curves.log",
+    benchmark:
+        f"{BENCHMARKS}/development_curves.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        gpu=0,
+    params:
+        config=CONFIG,
+        training=values(settings.training)["arms"],
+        library=library("mis.probes.curves"),
+    message:
+        "Collecting the curves on the development split"
+    shell:
+        "python -m mis curves --config {params.config} 2>&1 | tee {log}"
 
 
 # A server of an arm's checkpoint, for all that ask it: it is started for them and ended after the last. Its file is there at
@@ -393,6 +508,7 @@ rule score:
         of_all_models(VERDICTS),
         general_of(),
         measurements(),
+        labels_of_judge(),
         DATASHEET,
     output:
         SCORES,

@@ -31,7 +31,8 @@ rule fetch_base:
 
 rule extract_backbone:
     output:
-        BACKBONE,
+        record=BACKBONE,
+        weights=f"{BUILD}/backbone/model.safetensors",
     log:
         f"{LOGS}/extract_backbone.log",
     benchmark:

@@ -80,6 +80,7 @@ rule make_figure:
 rule judge_claims:
     input:
         [SCORES, MIS_DATA] if MODELS else [],
+        CLAIMS_BESIDE,
         PAPER,
     output:
         CLAIMS,
@@ -196,6 +197,7 @@ rule make_paper:
     input:
         PROSE,
         PAPER,
+        COMMITTED,
         AUDIT,
         CLAIMS,
         MIS_DATA,
@@ -233,10 +235,9 @@ rule run_notebook:
         AUDITS,
         SCORES,
         DATASHEET,
-        AGREEMENT,
+        judged_twice,
         of_all_models(RESPONSES),
         of_all_models(VERDICTS),
-        of_all_models(REJUDGED),
         notebook=relpath(ROOT / "notebooks" / "{notebook}.ipynb"),
     output:
         notebook_files("{notebook}"),

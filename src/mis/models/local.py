@@ -40,8 +40,8 @@ class LocalModel:
         if isinstance(self.pictures, FeatureStore) and not stored:
             self.pictures.rows = {}
 
-    @torch.no_grad()
-    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+    def inputs(self, samples: Sequence[Sample]) -> tuple[list[str], dict[str, torch.Tensor]]:
+        """The prompts as texts, and what the network wants of them: padded on the left, on its device."""
         cuts = [views_of(self.processor, sample.images) for sample in samples]
         texts = prompt_texts(self.processor, [user_text(s) for s in samples], [len(s.images) for s in samples], cuts)
         tokenizer = self.processor.tokenizer
@@ -52,7 +52,12 @@ class LocalModel:
         if paths:
             inputs["pixel_values"] = self.pictures(paths, views).to(self.model.dtype)
         inputs |= self.family.batch_inputs(self.processor, inputs["input_ids"], len(paths), views)
-        inputs = {name: value.to(self.model.device) for name, value in inputs.items()}
+        return texts, {name: value.to(self.model.device) for name, value in inputs.items()}
+
+    @torch.no_grad()
+    def answer(self, samples: Sequence[Sample]) -> list[Answer]:
+        tokenizer = self.processor.tokenizer
+        _, inputs = self.inputs(samples)
         length = inputs["input_ids"].shape[1]
         # A growing cache is copied whole for every new token, which took three quarters of the time of a small model.
         output = self.model.generate(

@@ -38,14 +38,14 @@ def extract(folder: Path, gguf: Path | None = None) -> dict:
     """Write safetensors, configuration and tokenizer of a Llama GGUF into `folder`; returns the record beside them.
 
     The record (`source.json`) holds SHA-256 and size of the GGUF and of every file that was made of it. A folder that
-    was made of the same GGUF and is still whole is left alone; any other that exists is an error. The folder appears
-    only when it is whole.
+    was made of the same GGUF and is still whole is left alone; any other that holds something is an error. The files
+    appear only when all are whole.
     """
     source = packaged_gguf() if gguf is None else gguf
     if not source.is_file():
         raise MisError(f"{source}: there is no such file; give --gguf the path of a GGUF")
     digest = _sha256(source)
-    if folder.exists():
+    if folder.exists() and any(folder.iterdir()):
         return _known(folder, source, digest)
     if util.find_spec("gguf") is None:
         raise MisError("reading a GGUF needs the package gguf; run `pip install 'mis[small]'`")

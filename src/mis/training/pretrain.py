@@ -57,6 +57,9 @@ CORPORA = (
     ("benign_pairs", "safety_cot"),
 )
 
+# Of the settings what stands for a file: the digest of its content is taken in its place.
+NAMES = {"text": {"folder"}}
+
 
 def corpus(settings: Settings, source: str, labels: str = "original") -> list[Example]:
     return TRAINING_SOURCES[source](settings.paths.data / source, labels)
@@ -89,7 +92,8 @@ def pretrain(settings: Settings, name: str, seed: int, arm: str = "base") -> Pat
 def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> str:
     """Digest of settings, data and code: 16 hex digits. A change in any of them makes another model."""
     model = settings.models[name]
-    decided = [model.family, model.thinks, model.pretraining.model_dump(mode="json"), settings.training.max_length]
+    made_of = model.pretraining.model_dump(mode="json", exclude=NAMES)
+    decided = [model.family, model.thinks, made_of, settings.training.max_length]
     digest = _digest(settings, model, decided, seed, ("captions", "general"))
     digest.update("\n".join(vocabulary(settings, thinks=model.thinks)).encode())
     if model.thinks:
@@ -102,7 +106,7 @@ def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> st
 def eyes_key(settings: Settings, name: str, seed: int) -> str:
     """Digest of what decides a vision stage: models that differ in their language model's depth share the eyes."""
     model = settings.models[name]
-    made_of = model.pretraining.model_dump(mode="json", include={"vision", "text", "vision_stage", "threads"})
+    made_of = model.pretraining.model_dump(mode="json", exclude={**NAMES, "assistant_stage": True, "lora": True})
     digest = _digest(settings, model, [model.family, made_of], seed, ("captions",))
     digest.update("\n".join(vocabulary(settings)).encode())
     return digest.hexdigest()[:16]
