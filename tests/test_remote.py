@@ -1,5 +1,6 @@
 """The client of OpenAI-compatible endpoints, over real HTTP on loopback."""
 
+import asyncio
 import base64
 import json
 import os
@@ -35,7 +36,15 @@ from mis.cli import app
 from mis.errors import MisError
 from mis.models import prompting, remote
 from mis.models.limits import BudgetReached, Pace
-from mis.models.remote import ChatClient, ChatMessage, ChatRequest, EndpointError, RemoteModel, chat_messages
+from mis.models.remote import (
+    ChatClient,
+    ChatMessage,
+    ChatRequest,
+    EndpointError,
+    RemoteModel,
+    chat_messages,
+    request_digest,
+)
 from mis.models.request_cache import RequestCache
 from mis.responding import respond
 from mis.samples import Sample
@@ -132,6 +141,40 @@ def test_the_body_holds_the_parameters_of_the_paper_and_the_pictures_unchanged(p
     assert [base64.b64decode(url.split(",")[1]) for url in urls] == [path.read_bytes() for path in pictures[:2]]
     assert bodies[1]["response_format"]["json_schema"]["schema"] == schema
     assert bodies[1]["chat_template"] == "x" and "response_format" not in bodies[0]
+
+
+def newer_openai(asked):
+    """As OpenAI's reasoning models refuse what they do not take."""
+    if "max_tokens" in asked.body:
+        return Status(400, "Use 'max_completion_tokens' instead.", error_code="unsupported_parameter")
+    if "temperature" in asked.body:
+        return Status(400, "Only the default (1) value is supported.", error_code="unsupported_value")
+    return f"{asked.body['max_completion_tokens']} tokens"
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, "HTTP 400: Use 'max_completion_tokens' instead."),
+        ({"max_tokens_parameter": "max_completion_tokens"}, "HTTP 400: Only the default (1) value is supported."),
+        ({"max_tokens_parameter": "max_completion_tokens", "temperature": None}, "64 tokens"),
+    ],
+)
+def test_a_model_that_takes_neither_max_tokens_nor_a_temperature_can_be_asked(facts, expected):
+    served = Served(endpoint="e", name="m", **facts)
+    with ChatServer(newer_openai) as server, ChatClient.of(served, Endpoint(url=server.url), None) as asking:
+        (answer,) = RemoteModel(asking, served, 64).answer([Sample("mis", "easy", "1", "why ?")])
+        judged = asking.ask(request("as a judge asks, with a temperature of its own", temperature=0.7))
+    assert [answer.text or answer.error, judged.text or judged.error] == [expected, expected]
+
+
+def test_how_the_parameters_are_sent_is_part_of_a_request_and_what_was_paid_for_keeps_its_key():
+    known = "3518b0914606461cd69d3ac5d681bab3f364881258bfceb1b9448acafdfc43ba"
+    digests = [
+        request_digest("m", None, request(**options))
+        for options in ({}, {"limit": "max_completion_tokens"}, {"temperature": None}, {"temperature": 0.5})
+    ]
+    assert digests[0] == known and len(set(digests)) == 4
 
 
 def test_a_picture_that_no_server_takes_fails_and_one_that_is_gone_ends_the_run(tmp_path):
@@ -406,6 +449,41 @@ def test_no_minute_holds_more_requests_or_tokens_than_the_configuration_says():
     with ChatServer() as server, client(server, tokens_per_minute=9000, concurrency=1) as asking:
         list(asking.map((str(number), request(str(number))) for number in range(8)))
     assert server.times[-1] - server.times[0] >= 7 * 15 / 150 / 2
+
+
+@pytest.mark.parametrize(("wait", "count", "sizes"), [(60, 16, [2] * 8), (0.02, 17, None)])
+def test_replies_leave_the_event_loop_in_groups_and_the_last_is_not_kept_back(monkeypatch, wait, count, sizes):
+    monkeypatch.setattr(remote, "HAND_OVER_S", wait)
+    found, real = [], remote._Exchange._hand_over
+
+    def seen(exchange):
+        found.append(len(exchange._group))
+        real(exchange)
+
+    monkeypatch.setattr(remote._Exchange, "_hand_over", seen)
+    with ChatServer() as server, client(server, concurrency=8) as asking:
+        came = dict(asking.map((str(number), request(str(number))) for number in range(count)))
+    assert came.keys() == {str(number) for number in range(count)} and sum(found) == count
+    assert sizes is None or found == sizes
+
+
+def test_who_waits_for_replies_of_a_client_that_is_closed_does_not_wait_for_ever():
+    ended = []
+
+    def wait(asking):
+        try:
+            list(asking.map([("0", request())]))
+        except asyncio.CancelledError:
+            ended.append(True)
+
+    with ChatServer(latency=60) as server, client(server, concurrency=8) as asking:
+        waiting = threading.Thread(target=wait, args=(asking,), daemon=True)
+        waiting.start()
+        while not server.in_flight:
+            time.sleep(0.01)
+        asking.close()
+        waiting.join(20)
+    assert ended == [True]
 
 
 def test_concurrency_is_used_and_never_exceeded():

@@ -276,7 +276,7 @@ def _request(
     return ChatRequest(
         (*system, ChatMessage("user", before + text, images)),
         labelling.max_tokens,
-        round(served.temperature + FREER * tried, 3),
+        None if served.temperature is None else round(served.temperature + FREER * tried, 3),
         kind.shape.model_json_schema(),
     )
 

@@ -11,6 +11,7 @@ import asyncio
 import base64
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -19,8 +20,7 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -39,6 +39,7 @@ __all__ = ["BudgetReached", "ChatClient", "ChatMessage", "ChatRequest", "Endpoin
 
 MAX_WAIT_S = 60.0  # the longest back-off
 MAX_ASKED_WAIT_S = 300.0  # the longest Retry-After that is obeyed; a longer one ends the request as failed
+HAND_OVER_S = 0.02  # the longest that a reply waits for others on its way out of the event loop
 ERROR_LENGTH = 300  # characters of a server's message that are kept
 
 PICTURE_TYPES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif", b"RIFF": "image/webp"}
@@ -67,16 +68,18 @@ class ChatMessage:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """`schema` is the JSON schema that the answer must follow; None: free text.
+    """`schema` is the JSON schema that the answer must follow; None: free text. `temperature` None: none is sent.
 
-    `extra` are fields of the request's body that OpenAI does not know, like vLLM's `chat_template`.
+    `limit` is the name under which `max_tokens` is sent. `extra` are fields of the request's body that OpenAI does not
+    know, like vLLM's `chat_template`.
     """
 
     messages: tuple[ChatMessage, ...]
     max_tokens: int
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     schema: dict | None = None
     extra: dict | None = None
+    limit: str = "max_tokens"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ class ChatClient:
 
     `cache` is a folder for :class:`RequestCache`. A budget needs prices (money per million tokens), and a cache to
     remember what was spent. Rates and budget are kept over all threads of this process, and by a lock in `cache` over
-    the processes of this machine. Raises :class:`EndpointError` if the key's variable is not set.
+    the processes of this machine. `as_taken` are fields of :class:`ChatRequest` that are the same for all, because the
+    model takes no others. Raises :class:`EndpointError` if the key's variable is not set.
     """
 
     def __init__(
@@ -123,12 +127,14 @@ class ChatClient:
         price_output: float | None = None,
         budget: float | None = None,
         image_tokens: int = 4096,
+        as_taken: Mapping[str, Any] | None = None,
     ):
         if budget is not None and (price_input is None or price_output is None or cache is None):
             raise EndpointError(f"{name}: a budget can only be kept with both prices and a request cache")
         self.endpoint, self.name, self.revision = endpoint, name, revision
         self.prices = (price_input or 0.0) / 1e6, (price_output or 0.0) / 1e6
         self.budget, self.image_tokens = budget, image_tokens
+        self._as_taken = as_taken or {}
         self._key = _key(endpoint)
         self._cache_folder = cache
         self._cache: RequestCache | None = None
@@ -140,8 +146,12 @@ class ChatClient:
     @classmethod
     def of(cls, served: Served, endpoint: Endpoint, cache: Path | None) -> ChatClient:
         """The client of a model of the configuration."""
-        facts = ("revision", "price_input", "price_output", "budget", "image_tokens")
-        return cls(endpoint, served.name, cache=cache, **{fact: getattr(served, fact) for fact in facts})
+        names = ("revision", "price_input", "price_output", "budget", "image_tokens")
+        facts = {name: getattr(served, name) for name in names}
+        as_taken = {"limit": served.max_tokens_parameter}
+        if served.temperature is None:  # a number is that of answers; judges and others have their own
+            as_taken["temperature"] = None
+        return cls(endpoint, served.name, cache=cache, as_taken=as_taken, **facts)
 
     # Asking
 
@@ -151,7 +161,8 @@ class ChatClient:
         Raises :class:`BudgetReached` instead of asking beyond the budget, :class:`EndpointError` where no request can
         succeed.
         """
-        return self._submit(request).result()
+        loop = self._running()
+        return asyncio.run_coroutine_threadsafe(self._reply(request), loop).result()
 
     def map(self, requests: Iterable[tuple[str, ChatRequest]]) -> Iterator[tuple[str, Reply]]:
         """A reply a request, in the order in which they come; keys are handed through.
@@ -160,44 +171,40 @@ class ChatClient:
         in flight is still given out before it is raised.
         """
         waiting = iter(requests)
-        done: queue.SimpleQueue[tuple[str, Future]] = queue.SimpleQueue()
-        flying: set[Future] = set()
-        error: MisError | None = None
-        try:
-            while True:
-                # As many again as may be in flight: a place that becomes free is filled at once.
-                while error is None and len(flying) < 2 * self.endpoint.concurrency:
-                    try:
-                        key, request = next(waiting)
-                    except StopIteration:
-                        break
-                    except MisError as problem:
-                        error = problem
-                        break
-                    future = self._submit(request)
-                    flying.add(future)
-                    future.add_done_callback(lambda future, key=key: done.put((key, future)))
-                if not flying:
-                    break
-                key, future = done.get()
-                flying.remove(future)
+        exchange: _Exchange | None = None
+        flying, error = 0, None
+        while True:
+            # As many again as may be in flight: a place that becomes free is filled at once.
+            batch: list[tuple[str, ChatRequest]] = []
+            while error is None and flying + len(batch) < 2 * self.endpoint.concurrency:
                 try:
-                    reply = future.result()
+                    batch.append(next(waiting))
+                except StopIteration:
+                    break
+                except MisError as problem:
+                    error = problem
+            if batch:
+                exchange = exchange or _Exchange(self._running(), self._reply, self.endpoint.concurrency)
+                exchange.ask(batch)
+                flying += len(batch)
+            if not flying:
+                break
+            for key, task in exchange.came.get():
+                flying -= 1
+                try:
+                    reply = task.result()
                 except MisError as problem:
                     error = error or problem
                 else:
                     yield key, reply
-        finally:
-            for future in flying:
-                future.cancel()
         if error is not None:
             raise error
 
-    def _submit(self, request: ChatRequest) -> Future:
+    def _running(self) -> asyncio.AbstractEventLoop:
         with self._starting:
             if self._loop is None:
                 self._start()
-        return asyncio.run_coroutine_threadsafe(self._reply(request), self._loop)
+            return self._loop
 
     def _start(self) -> None:
         """Limits, cache, official client and event loop, at the first request."""
@@ -221,6 +228,7 @@ class ChatClient:
 
     async def _reply(self, request: ChatRequest) -> Reply:
         """The same request twice at once is sent once."""
+        request = dataclasses.replace(request, **self._as_taken)
         digest = request_digest(self.name, self.revision, request)
         task = self._asking.get(digest)
         if task is None:
@@ -384,6 +392,47 @@ class ChatClient:
         self.close()
 
 
+class _Exchange:
+    """Requests into the event loop and replies out of it, both in groups.
+
+    A thread that wakes for each reply, to send one more request, costs a quarter of a request's CPU: the two take turns
+    at the interpreter at every system call (docs/performance.md). So a reply waits, HAND_OVER_S at most, until there
+    are a quarter as many as may be in flight; as twice as many were asked for, no place stands empty meanwhile.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        reply: Callable[[ChatRequest], Coroutine[Any, Any, Reply]],
+        concurrency: int,
+    ):
+        self.came: queue.SimpleQueue[list[tuple[str, asyncio.Task[Reply]]]] = queue.SimpleQueue()
+        self._loop, self._reply, self._enough = loop, reply, max(1, concurrency // 4)
+        self._group: list[tuple[str, asyncio.Task[Reply]]] = []
+
+    def ask(self, batch: Sequence[tuple[str, ChatRequest]]) -> None:
+        self._loop.call_soon_threadsafe(self._begin, batch)
+
+    # In the event loop
+
+    def _begin(self, batch: Sequence[tuple[str, ChatRequest]]) -> None:
+        for key, request in batch:
+            task = self._loop.create_task(self._reply(request))
+            task.add_done_callback(functools.partial(self._done, key))
+
+    def _done(self, key: str, task: asyncio.Task[Reply]) -> None:
+        self._group.append((key, task))
+        if task.cancelled() or task.exception() or len(self._group) >= self._enough:
+            self._hand_over()
+        elif len(self._group) == 1:
+            self._loop.call_later(HAND_OVER_S, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._group:
+            self.came.put(self._group)
+            self._group = []
+
+
 class RemoteModel:
     """An :class:`~mis.models.AnsweringModel`: a system prompt if there is one, and one user turn, pictures first."""
 
@@ -437,6 +486,7 @@ def request_digest(name: str, revision: str | None, request: ChatRequest) -> str
     ]
     parts = [name, revision, messages, request.max_tokens, request.temperature, request.schema]
     parts += [request.extra] if request.extra else []
+    parts += [request.limit] if request.limit != "max_tokens" else []
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -465,9 +515,10 @@ def _parameters(name: str, request: ChatRequest) -> dict[str, Any]:
     parameters: dict[str, Any] = {
         "model": name,
         "messages": chat_messages(request),
-        "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
+        request.limit: request.max_tokens,
     }
+    if request.temperature is not None:
+        parameters["temperature"] = request.temperature
     if request.schema is not None:
         answer = {"name": "answer", "schema": request.schema, "strict": True}
         parameters["response_format"] = {"type": "json_schema", "json_schema": answer}
