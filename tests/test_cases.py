@@ -111,7 +111,7 @@ def test_every_case_names_what_exists():
                 assert set(rule) <= set(case.arms)
                 assert {word for words in rule.values() for word in words} <= set(possible)
     assert {"1", "2", "3", "6", "8", *map(str, range(10, 17))} == set(SAMPLE_FIGURES)
-    assert list(FIGURES) == [*map(str, range(1, 17)), "S1", "S2"]
+    assert list(FIGURES) == [*map(str, range(1, 17)), "S1", "S2", "S3", "S4"]
 
 
 # --- colours

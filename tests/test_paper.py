@@ -10,15 +10,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from test_probe_report import write_probes
 
 from mis import layout
 from mis.benchmarks import BENCHMARKS, GENERAL
 from mis.mixtures import ARMS
+from mis.probes import BARE
 from mis.report import latex, names
 from mis.report.audit import audit
+from mis.report.claims import scales
 from mis.report.figures import write_figure
-from mis.report.macros import CLAIM_COLUMNS, MACROS, NOT_RUN, Numbers, definitions, requests
-from mis.report.paper import build_paper
+from mis.report.macros import CLAIM_COLUMNS, MACROS, NOT_RUN, Numbers, committed, definitions, requests
+from mis.report.paper import SMALL_FIGURES, build_paper, lacking, sections_of
 from mis.report.reported import ReportError
 from mis.report.tables import TABLES, write_table
 from mis.samples import Verdict, to_row
@@ -113,7 +116,7 @@ _ARGUMENTS = r"(?:\{[^{}]*\})*"
 _NO_PROSE = re.compile(
     rf"\\(?:{'|'.join(MACROS)})(?![A-Za-z]){_ARGUMENTS}"
     r"|\\(?:ref|label|citet|citep|citealp|input|begin|setlength|file|texttt)\*?(?:\[[^]]*\])*" + _ARGUMENTS
-    + r"|\\(?:figurefloat(?:\[[\d.]+\])?|captionfor)\{\w+\}"
+    + r"|\\(?:figurefloat(?:\[[\d.]+\])?|captionfor)\{\w+\}(?:\{small/\w+\})?"
 )  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def test_every_number_that_the_prose_asks_for_exists(settings):
     arms = tuple(arm for arm in ARMS if not ARMS[arm].asks)
     write_run(settings, arms)
     figures = ["4", "5", "S1", "S2"]
-    text = definitions(requests(SECTIONS), Numbers(settings, TABLES, figures))
+    text = definitions(requests(sections_of(ROOT)), Numbers(settings, TABLES, figures))
     answers = dict(re.findall(r"^\\misdefine\{([^}]*)\}\{(.*)\}$", text, re.MULTILINE))
     assert len(answers) > 150
     assert [key for key, answer in answers.items() if not answer.strip() or "nan" in answer.lower()] == []
@@ -234,6 +237,77 @@ def test_the_audit_is_computed_from_its_labels():
     assert found.equal / found.answers >= 0.78 and 0.7 <= found.kappa < 1
 
 
+# --- the committed run of another scale
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout in which a finished run of the scale small is committed, made up."""
+    root = tmp_path / "checkout"
+    folder = root / "results" / "reference"
+    (folder / "small").mkdir(parents=True)
+    for name in ("data", "paper", "tests"):
+        (root / name).symlink_to(ROOT / name)
+    (folder / "mini").symlink_to(ROOT / "results" / "reference" / "mini")
+    config = (ROOT / "config" / "small.yaml").read_text(encoding="utf-8")
+    write_text_atomic(folder / "small" / "config.yaml", config)
+    write_text_atomic(folder / "small" / "probes" / "smollm_mini" / BARE / "run.json",
+                      json.dumps({"source": {"gguf": {"name": "SmolLM2-135M-Instruct.Q4_1.gguf"}}}))  # fmt: skip
+    small = committed(root, "small")
+    write_probes(small, "smollm_mini")
+    write_csv_atomic(folder / "small" / "scores.csv", [
+        {"artifact": "small", "model": "smollm_mini", "method": arm, "benchmark": b.name, "split": b.split,
+         "metric": metric, "unit": "percent", "direction": direction, "value": 25, "note": "", "seed": 0, "n": 40,
+         "failures": 0, "low": 14.2, "high": 40.2}
+        for arm in small.arms for b in BENCHMARKS for metric, direction in b.metrics
+    ], COLUMNS)  # fmt: skip
+    shutil.copy(ROOT / "results" / "reference" / "mini" / "claims.csv", folder / "small" / "claims.csv")
+    scales.write_beside(small, root)
+    for number in ("S3", "S4"):
+        write_table(number, small, root)
+    for name in SMALL_FIGURES:
+        write_text_atomic(root / "figures" / "reference" / "small" / name, "a figure")
+    return root
+
+
+def test_the_section_about_the_small_scale_reads_what_is_committed(settings, checkout):
+    assert lacking(checkout) == []
+    sections = [path for path in sections_of(checkout) if path.name == "small.tex"]
+    text = definitions(requests(sections), Numbers(settings, root=checkout))
+    answers = dict(re.findall(r"^\\misdefine\{([^}]*)\}\{(.*)\}$", text, re.MULTILINE))
+    assert len(answers) > 40 and [key for key, answer in answers.items() if not answer or NOT_RUN in answer] == []
+    assert answers["LanguageModelAt/small"] == r"SmolLM2-135M-Instruct.Q4\_1"
+    assert answers["KnowledgeAt/small/bare/safe or dangerous/control"] == "0.85 [0.80, 0.90]"
+    assert answers["BehaviourAt/small/bare/hazardous/helps"].startswith(r"95.0\,\% (")
+    assert answers["PerplexityAt/small/base"] == "22.2"
+    assert answers["ScoreCIAt/small/mirage/mis/hard/asr"] == r"25.0\,\% (14.2--40.2)"
+    own = len((ROOT / "results" / "reference" / "mini" / "claims.csv").read_text(encoding="utf-8").splitlines()) - 1
+    assert answers["SameVerdictsAt/small"] == f"{own} of {own}"
+    numbers = Numbers(settings, root=checkout).at("small")
+    with pytest.raises(ReportError, match="no arm that was probed 'mirage_star'; known: bare, base"):
+        numbers.knowledge("mirage_star", "safe or dangerous", "full")
+
+
+@pytest.mark.parametrize(("auc", "words"), [
+    ((0.60, 0.55, 0.70), "above chance"), ((0.40, 0.30, 0.45), "below chance"),
+    ((0.60, 0.45, 0.70), "not distinguishable from chance"),
+])  # fmt: skip
+def test_chance_is_left_out_or_not_by_the_interval(settings, checkout, auc, words):
+    path = layout.probes(committed(checkout, "small"), "smollm_mini", 0, "mirage") / "separation_summary.csv"
+    rows = list(csv.DictReader(path.open()))
+    for row in rows:
+        row.update(zip(("auc", "low", "high"), auc, strict=True))
+    write_csv_atomic(path, rows, list(rows[0]))
+    numbers = Numbers(settings, root=checkout).at("small")
+    assert numbers.against_chance("mirage", "mis", "score_sum") == words
+
+
+def test_without_that_run_the_section_is_left_out(checkout):
+    (checkout / "results" / "reference" / "small" / "scores.csv").unlink()
+    assert lacking(checkout) == ["results/reference/small/scores.csv"]
+    assert "small.tex" not in {path.name for path in sections_of(checkout)}
+
+
 # --- mistakes
 
 
@@ -317,21 +391,40 @@ def check(pdf: Path, folder: Path) -> str:
 
 @needs_latex
 @pytest.mark.slow
-def test_every_table_of_a_whole_run_fits_and_the_same_input_gives_the_same_bytes(settings):
+def test_every_table_of_a_whole_run_fits_and_the_same_input_gives_the_same_bytes(settings, checkout):
     write_run(settings, tuple(ARMS))
-    for number in TABLES:
+    tables = [number for number in TABLES if number not in ("S3", "S4")]
+    for number in tables:
         write_table(number, settings)
     figures = ["4", "5", "9", "S1", "S2"]
     for number in figures:
         write_figure(number, settings)
-    pdf = build_paper(settings, TABLES, figures)
+    for number in ("S3", "S4"):  # the committed run's
+        write_figure(number, committed(checkout, "small"), checkout)
+    pdf = build_paper(settings, tables, figures, checkout)
     text = check(pdf, settings.paths.build / "paper")
     for number in TABLES:
         assert re.search(rf"^\s*Table {number}:", text, re.MULTILINE), number
+    for words in ("Figure S3:", "Figure S4:", "The claims at two scales", "Separation."):
+        assert words in text
     for arm in ("mirage", "vlguard_p", "mirage_direct"):
         assert names.method(arm) in text
     first = pdf.read_bytes()
-    assert build_paper(settings, TABLES, figures).read_bytes() == first
+    assert build_paper(settings, tables, figures, checkout).read_bytes() == first
+
+
+@needs_latex
+@pytest.mark.slow
+def test_a_pdf_without_the_small_scale_says_so(settings, checkout):
+    (checkout / "results" / "reference" / "small" / "scores.csv").unlink()
+    write_run(settings, ("base", "mirage"))
+    for number in ("4", "5", "S1", "S2"):
+        write_figure(number, settings)
+    write_table("7", settings)
+    text = check(build_paper(settings, ["7"], ["4", "5", "S1", "S2"], checkout), settings.paths.build / "paper")
+    assert re.search(r"no\s+finished\s+run\s+of\s+the\s+scale\s+small\s+is\s+committed", text)
+    assert "results/reference/small/scores.csv" in re.sub(r"\s", "", text), "it may be broken over lines"
+    assert "The claims at two scales" not in text
 
 
 @needs_latex

@@ -1,7 +1,8 @@
 """All figures as vector PDF and PNG; here those drawn from data: 4, 5, 7 and 9 of the paper, our own S1 and S2.
 
-The figures that show samples stand in `sample_figures`. The paper's number is the pale bar, the run's the strong one
-beside it with its interval. What has no data says so in one line. The same input gives the same bytes.
+The figures that show samples stand in `sample_figures`, S3 and S4 in `probe_figures`. The paper's number is the pale
+bar, the run's the strong one beside it with its interval. What has no data says so in one line. The same input gives
+the same bytes.
 """
 
 from __future__ import annotations
@@ -11,9 +12,6 @@ from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -27,31 +25,19 @@ from mis import layout
 from mis.mixtures import ARMS
 from mis.report import names
 from mis.report.colours import CATEGORY_COLOURS, COLOURS
+from mis.report.drawing import STYLE, footer, nothing, save
 from mis.report.pictures import Draw
+from mis.report.probe_figures import PROBE_FIGURES
 from mis.report.reported import ReportError, Value, read_csv
 from mis.report.sample_figures import SAMPLE_FIGURES
 from mis.report.scores import Cell
 from mis.report.sources import Sources
 from mis.settings import Settings
-from mis.store import replacing
 from mis.taxonomy import CATEGORIES
-
-PICTURE_DPI = 400  # of the pictures in a PDF; all else is vectors
-STYLE = {
-    "font.size": 8, "axes.titlesize": 9, "axes.labelsize": 8, "xtick.labelsize": 7.5, "ytick.labelsize": 7.5,
-    "legend.fontsize": 7.5, "legend.frameon": False, "pdf.fonttype": 42, "axes.titleweight": "bold",
-    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"],
-    "text.hinting": "none",  # letters as wide in the PNG as in the PDF
-}  # fmt: skip
 
 
 def _pale(colour: str, share: float = 0.62) -> tuple[float, ...]:
     return tuple(c + (1 - c) * share for c in to_rgb(colour))
-
-
-def _nothing(axes: Axes, text: str) -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color="#555555", wrap=True)
 
 
 def _error(cell: Cell) -> np.ndarray | None:
@@ -102,12 +88,7 @@ def _legend(figure: Figure, sources: Sources, methods: list[str], note: str) -> 
     if sources.scores.models:
         handles.append(Patch(color="#777777", label=f"{sources.scale} (strong), {sources.interval_name}"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), columnspacing=1.2, handlelength=1.2)
-    _footer(figure, sources, note)
-
-
-def _footer(figure: Figure, sources: Sources, note: str) -> None:
-    run = f"Scale: {sources.scale}, {sources.seeds_text}. " if sources.scores.models else f"Scale: {sources.scale}. "
-    figure.supxlabel(run + note, fontsize=6.5, color="#444444", x=0.01, ha="left", wrap=True)
+    footer(figure, sources, note)
 
 
 def _figure4(sources: Sources) -> Figure:
@@ -213,8 +194,8 @@ def _figure9(sources: Sources) -> Figure:
     reason = "The paper's values are not transcribed (its radar charts carry no readable numbers)."
     if not found:
         figure, axes = plt.subplots(figsize=(7.2, 1.2), layout="constrained")
-        _nothing(axes, f"Figure 9 has no data: {scores.path} has no rows mis / category:<name>.")
-        _footer(figure, sources, reason)
+        nothing(axes, f"Figure 9 has no data: {scores.path} has no rows mis / category:<name>.")
+        footer(figure, sources, reason)
         return figure
     figure, grid = plt.subplots(len(found), 3, figsize=(7.2, 3.0 * len(found)), squeeze=False, layout="constrained",
                                 subplot_kw={"projection": "polar"})  # fmt: skip
@@ -255,7 +236,7 @@ def _figure9(sources: Sources) -> Figure:
                for m in shown]  # fmt: skip
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     spread = f"{sources.interval_name}s reach ±{max(widths):.0f} points or less. " if widths else ""
-    _footer(figure, sources, f"Percent of all responses; safe rate is RSR + RR + HR; dashed: ours. {spread}{reason}")
+    footer(figure, sources, f"Percent of all responses; safe rate is RSR + RR + HR; dashed: ours. {spread}{reason}")
     return figure
 
 
@@ -275,10 +256,8 @@ def _figure_s1(sources: Sources) -> Figure:
                 points.append((model, method, x, y))
     figure, axes = plt.subplots(figsize=(6.4, 4.2) if points else (7.2, 1.2), layout="constrained")
     if not points:
-        _nothing(
-            axes, f"Figure S1 has no data: {scores.path} has no rates on benign pairs, and the paper reports none."
-        )
-        _footer(figure, sources, "")
+        nothing(axes, f"Figure S1 has no data: {scores.path} has no rates on benign pairs, and the paper reports none.")
+        footer(figure, sources, "")
         return figure
     methods = list(dict.fromkeys(method for _, method, _, _ in points))
     markers = "osD^v<>Pph8X*d"
@@ -301,7 +280,7 @@ def _figure_s1(sources: Sources) -> Figure:
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     sns.despine(figure)
     others = f"{names.model(points[0][0])}; other models: Table S1. " if len(scores.models) > 1 else ""
-    _footer(figure, sources, f"{others}Bars: {sources.interval_name}. Not in the paper.")
+    footer(figure, sources, f"{others}Bars: {sources.interval_name}. Not in the paper.")
     return figure
 
 
@@ -336,8 +315,8 @@ def _figure_s2(sources: Sources) -> Figure:
     found = [(model, arms) for model, arms in measured.items() if len(arms) > 1]  # one point is no curve
     figure, axes = plt.subplots(figsize=(6.5, 3.4) if found else (7.2, 1.2), layout="constrained")
     if not found:
-        _nothing(axes, f"Figure S2 has no data: {scores.path} has no rates of MIRage with benign pairs.")
-        _footer(figure, sources, "Not in the paper.")
+        nothing(axes, f"Figure S2 has no data: {scores.path} has no rates of MIRage with benign pairs.")
+        footer(figure, sources, "Not in the paper.")
         return figure
     shown = [arm for arm in counts if any(arm in arms for _, arms in found)]
     for i, (model, arms) in enumerate(found):
@@ -367,12 +346,13 @@ def _figure_s2(sources: Sources) -> Figure:
     named = "; ".join(f"{counts[arm]:,} is {names.method(arm)}" for arm in known)
     absent = ", ".join(f"{counts[arm]:,}" for arm in counts if arm not in shown)
     note = f"{named}. Bars: {sources.interval_name}. Steps on the axis are not to scale."
-    _footer(figure, sources, note + (f" Not run: {absent}." if absent else "") + " Not in the paper.")
+    footer(figure, sources, note + (f" Not run: {absent}." if absent else "") + " Not in the paper.")
     return figure
 
 
 _DRAWN: dict[str, Callable[[Sources], Figure]] = {
     **SAMPLE_FIGURES,
+    **PROBE_FIGURES,
     "4": _figure4,
     "5": _figure5,
     "7": _figure7,
@@ -381,12 +361,6 @@ _DRAWN: dict[str, Callable[[Sources], Figure]] = {
     "S2": _figure_s2,
 }
 FIGURES = {number: _DRAWN[number] for number in sorted(_DRAWN, key=lambda number: (len(number), number))}
-
-
-def _save(figure: Figure, path: Path, **options) -> Path:
-    with replacing(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:], **options)
-    return path
 
 
 def write_figure(
@@ -401,11 +375,7 @@ def write_figure(
         raise ReportError(f"unknown figure {number!r}; known: {', '.join(FIGURES)}")
     with plt.rc_context(STYLE):
         figure = FIGURES[number](Sources(settings, root, draw, f"figure{number}"))
-        stem = settings.paths.figures / f"figure{number}"
         try:
-            return [
-                _save(figure, stem.with_suffix(".pdf"), dpi=PICTURE_DPI, metadata={"CreationDate": None}),
-                _save(figure, stem.with_suffix(".png"), dpi=200, metadata={"Software": None}),
-            ]
+            return save(figure, settings.paths.figures / f"figure{number}")
         finally:
             plt.close(figure)

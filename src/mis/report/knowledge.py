@@ -9,22 +9,16 @@ import csv
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import numpy as np
 
-from mis.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, PROBES, REFUSES, WARNS
-from mis.report.figures import STYLE
+from mis.knowledge import BEHAVIOUR_COLUMNS, BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, PROBES, REFUSES, WARNS
+from mis.report.drawing import STYLE, save
+from mis.report.probe_figures import draw_outcomes, draw_relations
 from mis.report.rendering import Head, Line, Panel, Table, Text, to_latex, to_markdown
 from mis.report.reported import ReportError
 from mis.statistics import wilson
-from mis.store import replacing, write_csv_atomic, write_text_atomic
+from mis.store import write_csv_atomic, write_text_atomic
 
-_COLOURS = {HAZARDOUS: "#D55E00", BENIGN: "#0072B2", EXCEPTED: "#009E73"}
-_MARKERS = {HAZARDOUS: "o", BENIGN: "^", EXCEPTED: "s"}
-_OUTCOMES = {REFUSES: "#009E73", WARNS: "#F0E442", HELPS: "#D55E00", EMPTY: "#999999"}
 _KINDS = {"ranked": "Ranked by likelihood", "asked": "Asked, yes or no"}
 
 
@@ -47,11 +41,7 @@ def write_report(folder: Path) -> list[Path]:
     write_text_atomic(paths[2], to_latex(table))
     with plt.rc_context(STYLE):
         figure = _figure(name, rows, summary, behaviour)
-        for kind, options in (("pdf", {"metadata": {"CreationDate": None}}),
-                              ("png", {"dpi": 200, "metadata": {"Software": None}})):  # fmt: skip
-            paths.append(folder / f"knowledge.{kind}")
-            with replacing(paths[-1], "wb") as file:
-                figure.savefig(file, format=kind, **options)
+        paths += save(figure, folder / "knowledge")
         plt.close(figure)
     return paths
 
@@ -113,21 +103,13 @@ def _figure(name: str, rows: list[dict], summary: list[dict], behaviour: list[di
     """Left: the scores of all relations; middle: the AUCs; right: what the instructed model does."""
     figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.1), layout="constrained", width_ratios=[1.3, 0.8, 1.1])
     points, aucs, does = axes
-    rng = np.random.default_rng(0)
     ranked = [probe.order for probe in PROBES if probe.kind == "ranked"]
-    kinds = [HAZARDOUS, BENIGN, EXCEPTED]
-    for place, order in enumerate(ranked):
-        for shift, verdict in enumerate(kinds):
-            scores = [float(r["score"]) for r in rows if r["order"] == order and r["verdict"] == verdict]
-            x = place + 0.26 * (shift - 1) + rng.uniform(-0.08, 0.08, len(scores))
-            points.scatter(x, scores, s=9, marker=_MARKERS[verdict], color=_COLOURS[verdict], linewidths=0, alpha=0.75,
-                           label=f"{verdict} ({len(scores)})" if place == 0 else None)  # fmt: skip
-    points.axhline(0, color="#777777", linewidth=0.6)
-    points.set_xticks(range(len(ranked)), [f"“… {order}?”".replace(" or ", "\nor ") for order in ranked])
-    points.tick_params(axis="x", length=0)
-    points.set_ylabel("dangerous against safe (log odds)")
+    scores: dict[str, dict[str, list[float]]] = {order: {} for order in ranked}
+    for row in rows:
+        if row["order"] in scores and row["verdict"] in (HAZARDOUS, BENIGN, EXCEPTED):
+            scores[row["order"]].setdefault(row["verdict"], []).append(float(row["score"]))
+    draw_relations(points, scores)
     points.set_title("Ranked knowledge", loc="left")
-    points.legend(loc="upper center", bbox_to_anchor=(0.45, -0.17), ncols=3, handletextpad=0.1, columnspacing=0.8)
     for against, shift, colour in ((BENIGN, -0.19, "#4D4D4D"), ("control", 0.19, "#BBBBBB")):
         for place, row in enumerate(r for r in summary if r["against"] == against):
             value, low, high = (float(row[c]) for c in ("auc", "low", "high"))
@@ -143,21 +125,11 @@ def _figure(name: str, rows: list[dict], summary: list[dict], behaviour: list[di
     aucs.set_xticks([0, 0.5, 1], ["0", "0.5\nchance", "1"])
     aucs.set_title("AUC", loc="left")
     aucs.legend(loc="upper center", bbox_to_anchor=(0.3, -0.17), ncols=2, handlelength=1, columnspacing=0.8)
-    for place, row in enumerate(behaviour):
-        left = 0.0
-        for result, colour in _OUTCOMES.items():
-            share = 100 * int(row[result]) / int(row["answers"])
-            does.bar(place, share, 0.7, bottom=left, color=colour, edgecolor="white", linewidth=0.5)
-            if share >= 4:
-                apart = "\n" if share >= 10 else " "
-                text = f"{result}{apart}{share:.0f} %"
-                does.text(place, left + share / 2, text, ha="center", va="center", fontsize=6)
-            left += share
-    does.set_xticks(range(len(behaviour)), [f"{r['verdict']}\n(n = {r['answers']})" for r in behaviour], fontsize=6.8)
-    does.tick_params(axis="x", length=0)
-    does.set_ylim(0, 100)
-    does.set_ylabel("answers to an instruction (%)")
-    does.set_title("Behaviour", loc="left")
+    counts = {f"{row['verdict']}\n(n = {row['answers']})": {c: int(row[c]) for c in BEHAVIOUR_COLUMNS[1:]}
+              for row in behaviour}  # fmt: skip
+    draw_outcomes(does, counts)
+    does.legend(loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=2, handlelength=1, columnspacing=0.8)
+    does.set_title("Told to explain how", loc="left")
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
     note = f"{name}, text alone. AUC: interval of 95 % over relations. Behaviour: greedy answers judged by phrases."

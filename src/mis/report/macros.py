@@ -11,6 +11,7 @@ first, and beside it stands its reported analogue.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,8 +26,12 @@ import numpy as np
 from mis import layout
 from mis.benchmarks import BENCHMARKS, BY_ID, GENERAL
 from mis.mixtures import ARMS
+from mis.probes import BARE
+from mis.probes.knowing import CONTROL, FULL, REVISED
 from mis.report import names
 from mis.report.audit import Audit, audit
+from mis.report.probe_tables import ORDERS
+from mis.report.probes import ARMS_TEMPLATE, Measured, Probed
 from mis.report.reference import machine, timings
 from mis.report.rendering import escape_latex
 from mis.report.reported import ReportError, read_csv, repository_root
@@ -35,7 +40,7 @@ from mis.report.sources import Sources
 from mis.report.statistics import paired_difference
 from mis.report.tables import TABLES, number
 from mis.scoring import COUNTED, read_outcomes
-from mis.settings import Settings
+from mis.settings import Settings, load
 from mis.statistics import Estimate, wilson
 
 NOT_RUN = r"\emph{not run}"
@@ -119,6 +124,7 @@ class Numbers:
         self.root = repository_root(root)
         self.sources = Sources(settings, root)
         self.model = next(iter(settings.models))
+        self._committed: dict[str, Numbers] = {}
 
     @property
     def reported_model(self) -> str:
@@ -372,6 +378,70 @@ class Numbers:
         except metadata.PackageNotFoundError:
             raise ReportError(f"{package} is not installed") from None
 
+    # --- by likelihood, and a committed run beside this one
+
+    def _probed(self, arm: str) -> Probed:
+        """An arm of the run's first model, or "bare", its language model as it came, asked in the arms' template."""
+        of = {each.arm: each for each in self.sources.probes.all if each.template == ARMS_TEMPLATE}
+        _known("arm that was probed", arm, of)
+        return of[arm]
+
+    def knowledge(self, arm: str, order: str, table: str) -> str:
+        """AUC of ranked knowledge in a word order, over the "full" table of relations, the "revised", or "control"."""
+        _known("word order", order, ORDERS["ranked"])
+        _known("table of relations", table, (FULL, REVISED, CONTROL))
+        where = {"wording": CONTROL} if table == CONTROL else {"table": table}
+        return _auc(self._probed(arm).knowledge(order, **where))
+
+    def behaviour(self, arm: str, verdict: str, outcome: str) -> str:
+        """Share of the answers to instructions in text, of hazardous or benign relations, with this outcome."""
+        counts = self._probed(arm).behaviour(verdict)
+        _known("outcome of an instruction", outcome, counts)
+        value, low, high = (100 * bound for bound in wilson(counts[outcome], counts["answers"]))
+        return rf"{value:.1f}\,\% ({low:.1f}--{high:.1f})"
+
+    def separation(self, arm: str, contrast: str, score: str) -> str:
+        return _auc(self._probed(arm).separation(contrast, score))
+
+    def against_chance(self, arm: str, contrast: str, score: str) -> str:
+        """Whether the interval of a separation's AUC leaves chance out."""
+        found = self._probed(arm).separation(contrast, score)
+        if found is None:
+            return NOT_RUN + " beside chance"
+        return "above chance" if found.low > 0.5 else "below chance" if found.high < 0.5 else (
+            "not distinguishable from chance")  # fmt: skip
+
+    def perplexity(self, arm: str) -> str:
+        found = self._probed(arm).ability("nats_per_token")
+        return NOT_RUN if found is None else f"{math.exp(found.value):.1f}"
+
+    def general_questions(self, arm: str) -> str:
+        found = self._probed(arm).ability("accuracy")
+        if found is None:
+            return NOT_RUN
+        return rf"{100 * found.value:.0f}\,\% ({100 * found.low:.0f}--{100 * found.high:.0f})"
+
+    def language_model(self) -> str:
+        """The name of the pretrained language model's file, or its folder."""
+        path = layout.probes(self.settings, self.model, None, BARE) / "run.json"
+        try:
+            source = json.loads(path.read_text(encoding="utf-8"))["source"]
+            return escape_latex(source["gguf"]["name"].removesuffix(".gguf") if "gguf" in source else source["folder"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ReportError(f"{path}: does not name the language model ({error!r}); run `mis probe` again") from None
+
+    def same_verdicts(self) -> str:
+        """How many claims have the same verdict at this scale as at the one that it stands beside."""
+        own, other = self.settings.scale, self.settings.report.beside
+        rows = read_csv(self.settings.paths.results / "claims_by_scale.csv", ("id", own, other))
+        return f"{sum(row[own] == row[other] for row in rows)} of {len(rows)}"
+
+    def at(self, scale: str) -> Numbers:
+        """The same about the committed run of another scale."""
+        if scale not in self._committed:
+            self._committed[scale] = Numbers(committed(self.root, scale), root=self.root)
+        return self._committed[scale]
+
     # --- what is shown
 
     def table(self, name: str) -> str:
@@ -398,6 +468,18 @@ def _cells() -> tuple[str, ...]:
     cuts = [f"mis/{split} {metric}" for split in ("taught", "untaught", "privacy_selfharm")
             for metric, _ in BENCHMARKS[0].metrics]  # fmt: skip
     return (*own, *cuts, "average exact_match")
+
+
+def committed(root: Path, scale: str) -> Settings:
+    """The settings of a committed run, whose results are what is committed of it."""
+    folder = root / "results" / "reference" / scale
+    settings = load(folder / "config.yaml")
+    paths = settings.paths.model_copy(update={"results": folder, "figures": root / "figures" / "reference" / scale})
+    return settings.model_copy(update={"paths": paths})
+
+
+def _auc(found: Measured | None) -> str:
+    return NOT_RUN if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def _thousands(value: int) -> str:
@@ -427,6 +509,7 @@ class Macro(NamedTuple):
 
 
 _CELL = ("arm", "benchmark/split", "metric")
+_SEPARATION = ("arm", "contrast", "score")
 _PAIR = ("first arm", "second arm", "benchmark/split", "metric")
 MACROS: dict[str, Macro] = {
     "Scale": Macro((), lambda n: escape_latex(n.settings.scale)),
@@ -463,3 +546,27 @@ MACROS: dict[str, Macro] = {
     "TableFile": Macro(("table",), Numbers.table),
     "FigureFile": Macro(("figure",), Numbers.figure),
 }
+# Of a committed run, whose scale is named first: \ScoreCIAt{small}{mirage}{mis/hard}{asr}.
+_AT: dict[str, Macro] = {
+    name: MACROS[name] for name in ("ScoreCI", "Samples", "Verdict", "ClaimCount", "Seeds", "Setting", "Model")
+} | {
+    "Knowledge": Macro(("arm", "word order", "table"), Numbers.knowledge),
+    "Behaviour": Macro(("arm", "verdict", "outcome"), Numbers.behaviour),
+    "Separation": Macro(_SEPARATION, Numbers.separation),
+    "AgainstChance": Macro(_SEPARATION, Numbers.against_chance),
+    "Perplexity": Macro(("arm",), Numbers.perplexity),
+    "GeneralQuestions": Macro(("arm",), Numbers.general_questions),
+    "LanguageModel": Macro((), Numbers.language_model),
+    "SameVerdicts": Macro((), Numbers.same_verdicts),
+    "Beside": Macro((), lambda n: escape_latex(n.settings.report.beside or "")),
+}
+
+
+def _of_committed(macro: Macro) -> Macro:
+    def answer(numbers: Numbers, scale: str, *arguments: str) -> str:
+        return macro.answer(numbers.at(scale), *arguments)
+
+    return Macro(("scale", *macro.arguments), answer)
+
+
+MACROS |= {f"{name}At": _of_committed(macro) for name, macro in _AT.items()}

@@ -16,6 +16,7 @@ from mis.settings import Settings
 
 if TYPE_CHECKING:
     from mis.report.pictures import Draw, Pictures
+    from mis.report.probes import Probes
 
 
 class Sources:
@@ -43,6 +44,12 @@ class Sources:
         from mis.report.pictures import Pictures
 
         return Pictures(self.settings.paths.data, self._draw)
+
+    @cached_property
+    def probes(self) -> Probes:
+        from mis.report.probes import Probes
+
+        return Probes(self.settings)
 
     @cached_property
     def analogues(self) -> Analogues:

@@ -1,4 +1,4 @@
-"""Tables 1-19 of the paper and our own S1, S2: the reported number with the run's number beside it.
+"""Tables 1-19 of the paper and our own S1 to S4: the reported number with the run's number beside it.
 
 Written are `<results>/tables/table<N>.csv` (one row a number, full precision), `.md`, `.tex` and `.html`.
 """
@@ -11,13 +11,12 @@ from itertools import groupby
 from pathlib import Path
 
 from mis.mixtures import ARMS
-from mis.report import missing, names, rendering
+from mis.report import missing, names, probe_tables, rendering, small_tables
 from mis.report.html import to_html
 from mis.report.missing import bounded, check_missing
 from mis.report.rendering import Head, Line, Panel, Table, Text, text
 from mis.report.reported import ReportError, Value
 from mis.report.scores import Cell
-from mis.report.small_tables import BUILDERS
 from mis.report.sources import Sources
 from mis.report.specs import SPECS, Column, Spec
 from mis.settings import Settings
@@ -301,11 +300,12 @@ def _rates(name: str, spec: Spec, sources: Sources) -> Table:
     return Table(name, spec.caption, sources.scale, panels, tuple(notes), marks.remarks(), records)
 
 
-TABLES = tuple(str(n) for n in range(1, 20)) + ("S1", "S2")
+TABLES = tuple(str(n) for n in range(1, 20)) + ("S1", "S2", "S3", "S4")
+BUILDERS = small_tables.BUILDERS | probe_tables.BUILDERS
 
 
 def build_table(number: str, settings: Settings, root: Path | str | None = None) -> Table:
-    """The content of a table ("1" ... "19", "S1", "S2"). Raises `ReportError` for another number.
+    """The content of a table ("1" ... "19", "S1" ... "S4"). Raises `ReportError` for another number.
 
     `settings` says where the run lies (`paths.results/scores.csv`, `paths.data/mis`, `paths.build/mixtures`); a file
     that is not there leaves its cells empty, and the paper's numbers still stand. `root` is the repository's root.

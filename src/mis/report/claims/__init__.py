@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mis.report.claims import output
+from mis.report.claims import output, scales
 from mis.report.claims.judging import OURS, PAPER, judge, read_claims
 from mis.report.claims.paper import Paper
 from mis.report.claims.run import Run
@@ -19,6 +19,7 @@ from mis.store import write_csv_atomic, write_text_atomic
 def write_claims(settings: Settings, root: Path | str | None = None, seed: int = 0) -> list[Path]:
     """Write `<results>/claims.csv`, `.md`, `.tex`, `.html`; of a run `shape.csv`, `.md`, `.tex`. Returns their paths.
 
+    Where the configuration names a scale `beside`, also `claims_by_scale.csv`, `.md`, `.tex`.
     At the scale `reported` there is no run, and no claim of ours. `seed` seeds the bootstrap. Raises `ReportError` for
     a claim that cannot be read or evaluated, and `MisError` for a run without verdicts.
     """
@@ -50,6 +51,8 @@ def write_claims(settings: Settings, root: Path | str | None = None, seed: int =
             output.shape_markdown(found, settings.scale),
             output.shape_latex(found, settings.scale),
         )
+        if settings.report.beside:
+            paths += scales.write_beside(settings, repository_root(root))
     return paths
 
 
