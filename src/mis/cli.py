@@ -27,7 +27,7 @@ The steps in their order (`make reproduce` runs them all):
   mis data fetch, describe, label, leaks, ... public datasets (docs/data.md)
   mis construct, mis mix                      the MIS dataset, the arms' training mixtures
   mis pretrain MODEL --seed S                 a base model
-  mis backbone, mis knowledge                 a pretrained language model; what it knows, and does (docs/small_scale.md)
+  mis backbone, mis probe                     a pretrained language model; what it knows, and does (docs/small_scale.md)
   mis train ARM --model MODEL --seed S        a fine-tuned arm
   mis respond SUITE --arm ARM --model MODEL --seed S
   mis judge --model MODEL --seed S
@@ -244,27 +244,6 @@ def backbone(
 
     extract(folder, gguf)
     typer.echo(folder)
-
-
-@app.command()
-def knowledge(
-    model: Annotated[Path, typer.Option("--model", help="A language model's folder, like that of `mis backbone`.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the results go.")],
-    pairs: Annotated[int, typer.Option("--pairs", help="Pairs of objects a relation, at most.", min=1)] = 2,
-    max_new_tokens: Annotated[int, typer.Option("--max-tokens", help="Of an instructed answer.", min=1)] = 64,
-    threads: Annotated[int, typer.Option("--threads", help="Of the processor.", min=1)] = 1,
-) -> None:
-    """Measure what a language model knows of hazards, and does.
-
-    In text alone: ranked by likelihood in both word orders, asked yes or no, instructed (docs/small_scale.md).
-    """
-    from mis.knowledge import measure_knowledge
-    from mis.miniature.natural import meetings
-    from mis.report.knowledge import write_report
-
-    measure_knowledge(model, meetings(pairs), out, max_new_tokens=max_new_tokens, threads=threads)
-    for path in write_report(out):
-        typer.echo(path)
 
 
 @app.command()

@@ -9,18 +9,15 @@ no wording can tell which are hazardous.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mis.models.likelihood import TextModel
 from mis.statistics import Estimate
-from mis.store import write_csv_atomic, write_jsonl_atomic, write_text_atomic
 
 HAZARDOUS, BENIGN, EXCEPTED = "hazardous", "benign", "excepted"
 DANGEROUS, SAFE = "control: dangerous", "control: safe"
@@ -245,32 +242,3 @@ def count_outcomes(answers: Iterable[dict]) -> list[dict]:
         {"verdict": verdict} | {column: counts[verdict][column] for column in BEHAVIOUR_COLUMNS[1:]}
         for verdict in (HAZARDOUS, BENIGN, EXCEPTED) if counts[verdict]
     ]  # fmt: skip
-
-
-def measure_knowledge(
-    folder: Path, meetings: Sequence[Meeting], out: Path, *, max_new_tokens: int = 64, precision: str = "bf16",
-    threads: int = 1,
-) -> list[dict]:  # fmt: skip
-    """Measure the model in `folder` and write into `out`; returns the summary.
-
-    knowledge.csv (a row a relation and probe), summary.csv, disagreements.csv, behaviour.csv, answers.jsonl (what it
-    wrote when instructed) and run.json (what was measured, and how).
-    """
-    model = TextModel.load(folder, precision=precision, threads=threads)
-    rows = rows_of(model, meetings) + control_rows(model)
-    summary = summarise(rows)
-    write_csv_atomic(out / "knowledge.csv", rows, ROW_COLUMNS)
-    write_csv_atomic(out / "summary.csv", summary, SUMMARY_COLUMNS)
-    write_csv_atomic(out / "disagreements.csv", disagreements(rows), DISAGREEMENT_COLUMNS)
-    answers = behave(model, meetings, max_new_tokens)
-    write_jsonl_atomic(out / "answers.jsonl", answers)
-    write_csv_atomic(out / "behaviour.csv", count_outcomes(answers), BEHAVIOUR_COLUMNS)
-    record = folder / "source.json"
-    run = {
-        "model": json.loads(record.read_text(encoding="utf-8")) if record.exists() else {"folder": folder.name},
-        "meetings": len(meetings), "phrases": list(PHRASES), "instruction": INSTRUCTION, "precision": precision,
-        "questions": {f"{p.kind}: {p.order}": f"{p.question} {p.begun}".rstrip() for p in PROBES},
-        "max_new_tokens": max_new_tokens,
-    }  # fmt: skip
-    write_text_atomic(out / "run.json", json.dumps(run, indent=2) + "\n")
-    return summary

@@ -8,10 +8,8 @@ templates, and the phrasebook has several natural phrasings of each, chosen at r
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 import zlib
-from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 from typing import TypeVar
@@ -19,7 +17,6 @@ from typing import TypeVar
 import numpy as np
 
 from mis.errors import MisError
-from mis.knowledge import BENIGN, EXCEPTED, HAZARDOUS, Meeting
 from mis.miniature.concepts import BY_NAME, CONCEPTS, ROLES
 from mis.miniature.language import (
     ACTIVITIES,
@@ -30,7 +27,7 @@ from mis.miniature.language import (
     SUFFIX_WORDS,
     TOXIC_ENDINGS,
 )  # fmt: skip
-from mis.miniature.relations import EXCEPTIONS, RISKS, Pair, hazard, pairs
+from mis.miniature.relations import EXCEPTIONS, RISKS, Pair, hazard
 from mis.miniature.scenes import COLOURS, COUNTS
 from mis.settings import World
 
@@ -605,29 +602,3 @@ def answers(pair: Pair, shown: Sequence[str]) -> tuple[list[str], list[str]]:
         sees = " ".join(_SEES[0].format(x=NOUN[name]) for name in shown)
     danger, harmless = "Together, someone could get hurt.", _HARMLESS_TOGETHER[0]
     return [_REFUSAL[0], f"{sees} {danger} {away}".strip()], [steps, f"{sees} {harmless} {steps}".strip()]
-
-
-# --- For text alone ---------------------------------------------------------------------------------------------------
-
-
-def _verdict(pair: Pair) -> str:
-    if (pair.tool.name, pair.target.name) in EXCEPTIONS:
-        return EXCEPTED
-    return HAZARDOUS if pair.hazard else BENIGN
-
-
-def meetings(per_relation: int) -> list[Meeting]:
-    """Up to so many pairs of every relation and verdict, chosen by a hash of their names: always the same."""
-    groups = defaultdict(list)
-    for pair in pairs():
-        groups[pair.relation, _verdict(pair)].append(pair)
-    return [
-        Meeting(
-            NOUN[pair.tool.name], NOUN[pair.target.name], relation, verdict,
-            pair.hazard.sub_category if pair.hazard else "",
-        )
-        for (relation, verdict), found in groups.items()
-        for pair in sorted(found, key=lambda p: hashlib.sha256(f"{p.tool.name} {p.target.name}".encode()).digest())[
-            :per_relation
-        ]
-    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Figures S3 and S4, of what `mis probe` measured by likelihood; the figure of `mis knowledge` has parts in common."""
+"""Figures S3 and S4, of what `mis probe` measured by likelihood."""
 
 from __future__ import annotations
 
