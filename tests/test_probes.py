@@ -27,7 +27,8 @@ from mis.models.families import FAMILIES
 from mis.models.likelihood import Likelihood, TextModel, behind_pictures, log_sum, text_half
 from mis.models.local import LocalModel
 from mis.models.processing import CHAT_TEMPLATE
-from mis.probes import BARE, ability, knowing, probe_arm, probe_bare, separation
+from mis.probes import BARE, ability, knowing, separation
+from mis.probes.measuring import probe_arm, probe_bare
 from mis.samples import Sample
 from mis.settings import validate
 from mis.statistics import clustered_auc

@@ -444,16 +444,16 @@ def probe(
     What it knows of hazards in text alone, how far it separates hazardous from harmless pairs, what is left of its
     ability in text (docs/small_scale.md).
     """
-    from mis import probes
-
-    settings = _settings(config, model=model, **({} if arm == probes.BARE else {"arm": arm}))
     from mis.miniature import wordings
+    from mis.probes import BARE
+    from mis.probes.measuring import probe_arm, probe_bare
 
-    if arm == probes.BARE:
-        typer.echo(probes.probe_bare(settings, model, wordings.meetings))
+    settings = _settings(config, model=model, **({} if arm == BARE else {"arm": arm}))
+    if arm == BARE:
+        typer.echo(probe_bare(settings, model, wordings.meetings))
         return
     given = (wordings.meetings, wordings.answers)
-    typer.echo(probes.probe_arm(settings, model, seed, arm, *given, development=development))
+    typer.echo(probe_arm(settings, model, seed, arm, *given, development=development))
 
 
 @app.command()

@@ -111,7 +111,7 @@ rule probe_arm:
         probes=values(settings.evaluation.probes),
         precision=settings.evaluation.precision,
         confidence=settings.report.confidence,
-        library=library("mis.probes", "mis.knowledge", "mis.models", "mis.suites", "mis.miniature.wordings"),
+        library=library("mis.probes.measuring", "mis.knowledge", "mis.models", "mis.suites", "mis.miniature.wordings"),
     message:
         "Measuring {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}, by likelihood"
     shell:
@@ -139,7 +139,7 @@ rule probe_bare:
         probes=values(settings.evaluation.probes),
         precision=settings.evaluation.precision,
         confidence=settings.report.confidence,
-        library=library("mis.probes", "mis.knowledge", "mis.models", "mis.miniature.wordings"),
+        library=library("mis.probes.measuring", "mis.knowledge", "mis.models", "mis.miniature.wordings"),
     message:
         "Measuring the bare language model of {wildcards.model} by likelihood"
     shell:
@@ -169,7 +169,7 @@ rule probe_development:
         probes=values(settings.evaluation.probes),
         precision=settings.evaluation.precision,
         confidence=settings.report.confidence,
-        library=library("mis.probes", "mis.models", "mis.suites", "mis.miniature.wordings"),
+        library=library("mis.probes.measuring", "mis.models", "mis.suites", "mis.miniature.wordings"),
     message:
         "Measuring how {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}, separates, on the development split"
     shell:

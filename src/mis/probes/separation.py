@@ -19,23 +19,13 @@ from pathlib import Path
 from mis import layout
 from mis.errors import MisError
 from mis.models.likelihood import Likelihood, behind_pictures, log_sum
+from mis.probes import BENCHMARKS, CONTRASTS
 from mis.samples import Sample
 from mis.settings import Settings
 from mis.statistics import clustered_auc
 from mis.store import read_jsonl, write_csv_atomic
 from mis.suites import load_samples
 
-BENCHMARKS = {
-    "mis/easy": True, "mis/hard": True, "mis/real": True, "mssbench/unsafe": True,
-    "benign_control": False, "mssbench/safe": False,
-}  # fmt: skip
-# Name -> (hazardous, harmless). The questions of both sides are drawn from the same templates in the same way; in
-# mssbench every question stands on both sides. Pictures of mis/real have another style than those of benign_control.
-CONTRASTS = {
-    "mis": (("mis/easy", "mis/hard"), ("benign_control",)),
-    "mis_and_real": (("mis/easy", "mis/hard", "mis/real"), ("benign_control",)),
-    "mssbench": (("mssbench/unsafe",), ("mssbench/safe",)),
-}
 SCORES = ("score_sum", "score_mean", "blind_sum")
 COLUMNS = ("key", "benchmark", "hazardous", "relation", "tool", "target", *SCORES, "warning", "helping", "question")
 SUMMARY_COLUMNS = (

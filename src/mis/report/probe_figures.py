@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mis.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, REFUSES, WARNS
-from mis.probes import BARE
+from mis.probes import BARE, CONTRASTS
 from mis.probes.knowing import FULL, REVISED
-from mis.probes.separation import CONTRASTS
 from mis.report.colours import COLOURS
 from mis.report.drawing import footer, nothing
 from mis.report.probe_tables import ABILITY, ORDERS
