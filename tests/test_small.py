@@ -11,7 +11,6 @@ import yaml
 from test_backbone import folder  # noqa: F401  fixture: a tiny Llama with a byte-level tokenizer
 from test_probes import instructed  # noqa: F401  fixture: the same with a chat template
 
-from mis.mixtures import ARMS
 from mis.probes.curves import points
 from mis.settings import Settings, load, validate
 from mis.store import read_jsonl
@@ -51,19 +50,13 @@ def settings(run) -> Settings:
 
 
 @pytest.mark.slow
-def test_every_arm_answers_in_natural_english_and_is_scored(run):
-    arms = {path.parent.name for path in run.rglob("responses/**/mis.jsonl")}
+def test_every_arm_answers_and_is_scored(run):
     scores = list(csv.DictReader((run / "scores.csv").open(encoding="utf-8")))
-    assert {row["arm"] for row in scores} >= {
-        "base",
-        "textual_sft",
-        "vlguard_p",
-        "vlguard_r",
-        "mirage",
-        "mirage_balanced",
-    }
-    assert not arms or arms <= set(ARMS)
+    arms = {"base", "textual_sft", "vlguard_p", "vlguard_r", "mirage", "mirage_balanced"}
+    assert {row["method"] for row in scores} == arms
     assert {row["metric"] for row in scores} >= {"asr", "over_flagging_rate", "exact_match"}
+    asked = {path.parent.name for path in (run / "responses").rglob("mis.jsonl")}
+    assert asked == arms
 
 
 @pytest.mark.slow
@@ -84,6 +77,9 @@ def test_the_curves_vary_benign_pairs_epochs_and_the_label(run):
     assert sorted(map(int, varied["benign pairs"])) == [0, 30, 30, 30]  # a smaller world gives all that it has
     assert sorted(varied["epochs"]) == ["2", "6"] and sorted(varied["label"]) == ["reasons first", "verdict first"]
     assert all(0 <= float(row["low"]) <= float(row["auc"]) <= float(row["high"]) <= 1 for row in rows)
+    answered = run / "probes" / "smollm_mini" / "seed0" / "mirage" / "development" / "outcomes.csv"
+    found = list(csv.DictReader(answered.open(encoding="utf-8")))
+    assert {row["benchmark"] for row in found} == {"mis/easy", "mis/hard", "benign_control"} and len(found) == 3 * 4
 
 
 @pytest.mark.slow

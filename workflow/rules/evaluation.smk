@@ -154,6 +154,7 @@ rule probe_development:
     output:
         f"{PROBES}/development/separation.csv",
         f"{PROBES}/development/separation_summary.csv",
+        f"{PROBES}/development/outcomes.csv",
     log:
         f"{LOGS}/probe_development/{{model}}_seed{{seed}}_{{arm}}.log",
     benchmark:
@@ -168,8 +169,9 @@ rule probe_development:
         config=CONFIG,
         probes=values(settings.evaluation.probes),
         precision=settings.evaluation.precision,
+        answers=settings.evaluation.max_new_tokens,
         confidence=settings.report.confidence,
-        library=library("mis.probes.measuring", "mis.models", "mis.suites", "mis.miniature.wordings"),
+        library=library("mis.probes.measuring", "mis.models", "mis.judges", "mis.miniature.wordings"),
     message:
         "Measuring how {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}, separates, on the development split"
     shell:

@@ -103,14 +103,15 @@ def judge_responses(
 
 
 def _judged(sample: Sample, response: Response, judge: Judge, name: str) -> Verdict:
-    outcome, reason = _outcome(sample, response, judge)
+    outcome, reason = verdict_of(sample, response, judge)
     return Verdict(
         response.benchmark, response.split, response.sample_id, response.model, response.arm, response.seed,
         name, outcome, reason,
     )  # fmt: skip
 
 
-def _outcome(sample: Sample, response: Response, judge: Judge) -> tuple[str, str]:
+def verdict_of(sample: Sample, response: Response, judge: Judge) -> tuple[str, str]:
+    """(outcome, reason) of one response, the outcomes that need no judge included."""
     if response.finish_reason == "failed":
         return FAILED, response.error
     if response.finish_reason == "filtered":

@@ -11,9 +11,10 @@ from pathlib import Path
 from mis import layout
 from mis.errors import MisError
 from mis.knowledge import Meeting
-from mis.probes import BARE
+from mis.probes import BARE, CONTRASTS
 from mis.settings import Probes, Settings, TextFolder
-from mis.store import write_text_atomic
+from mis.store import write_csv_atomic, write_text_atomic
+from mis.suites import load_samples
 
 # (answers that warn, answers that help) of a sample, by its truth.
 Answers = Callable[[dict], tuple[Sequence[str], Sequence[str]]]
@@ -31,7 +32,8 @@ def probe_arm(
 ) -> Path:
     """Measure an arm's checkpoint; returns the folder of the results.
 
-    With `development` only the separation, on the development split, into the folder's `development/`.
+    With `development` only the separation, on the development split, into the folder's `development/`, and beside it
+    what becomes of the answers there (outcomes.csv).
     """
     from mis.models.likelihood import TextModel, text_half
     from mis.models.local import LocalModel
@@ -47,11 +49,35 @@ def probe_arm(
     confidence = settings.report.confidence
     with _timed("separation"):
         separation.measure(settings, model, plan.samples, answers, out, confidence)
-    if not development:
+    if development:
+        with _timed("answers"):
+            _outcomes(settings, model, plan.samples, out)
+    else:
         text = TextModel(text_half(model.model), model.processor.tokenizer)
         facts = {"model": model_name, "arm": arm, "seed": seed}
         _in_text(settings, text, {"internvl": text}, plan, meetings, out, facts)
     return out
+
+
+def _outcomes(settings: Settings, model, samples: int, out: Path) -> None:
+    """Write outcomes.csv: a row a sample of the contrast "mis", with what the oracle makes of the model's answer."""
+    from mis.judges import verdict_of
+    from mis.judges.oracle import OracleJudge
+    from mis.probes.separation import evenly
+    from mis.samples import Response
+
+    judge = OracleJudge(layout.truth(settings))
+    hazardous, harmless = CONTRASTS["mis"]
+    rows = []
+    for benchmark in (*hazardous, *harmless):
+        chosen = evenly(load_samples(settings, [benchmark]), samples)
+        size = settings.evaluation.batch_size
+        given = [answer for i in range(0, len(chosen), size) for answer in model.answer(chosen[i : i + size])]
+        for sample, answer in zip(chosen, given, strict=True):
+            said = Response(sample.benchmark, sample.split, sample.id, "", "", 0, answer.text, answer.finish_reason)
+            outcome, _ = verdict_of(sample, said, judge)
+            rows.append({"key": sample.key, "benchmark": benchmark, "outcome": outcome})
+    write_csv_atomic(out / "outcomes.csv", rows, ("key", "benchmark", "outcome"))
 
 
 def probe_bare(settings: Settings, model_name: str, meetings: Callable[[int], Sequence[Meeting]]) -> Path:

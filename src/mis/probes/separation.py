@@ -49,7 +49,7 @@ def measure(
     :class:`MisError` for a sample without truth.
     """
     truths = _truths(layout.truth(settings))
-    chosen = [sample for name in BENCHMARKS for sample in _evenly(load_samples(settings, [name]), samples)]
+    chosen = [sample for name in BENCHMARKS for sample in evenly(load_samples(settings, [name]), samples)]
     if missing := next((sample.key for sample in chosen if sample.key not in truths), None):
         raise MisError(f"{layout.truth(settings)}: no truth for {missing}; run `mis world` and `mis construct` again")
     rows = score(model, chosen, [truths[sample.key] for sample in chosen], answers)
@@ -114,7 +114,7 @@ def _truths(folder: Path) -> dict[str, dict]:
     return {row["key"]: row for path in sorted(folder.glob("*.jsonl")) for row in read_jsonl(path)}
 
 
-def _evenly(items: Sequence, most: int) -> list:
+def evenly(items: Sequence, most: int) -> list:
     """At most so many of the items, evenly over their order."""
     n = min(most, len(items))
     return [items[i * len(items) // n] for i in range(n)]

@@ -214,8 +214,8 @@ def _percent(cell: Cell | None) -> Measured | None:
 def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> list[Axes]:
     """What it takes, on the development split: a panel for each thing that was varied; numbers are joined by a line."""
     row = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
-    lines = (("AUC", "auc", 1, "#333333", "o"), ("hazardous: help likelier", "asr", 100, "#D55E00", "s"),
-             ("harmless: warning likelier", "over_flagging", 100, "#0072B2", "^"))  # fmt: skip
+    lines = (("AUC", "auc", 1, "#333333", "o"), ("ASR, MIS", "asr", 100, "#D55E00", "s"),
+             ("harmless: flagged or refused", "over_flagging", 100, "#0072B2", "^"))  # fmt: skip
     for axes, (what, points) in zip(row, curves.items(), strict=True):
         points = sorted(points, key=_place)
         values = list(dict.fromkeys(point["value"] for point in points))
