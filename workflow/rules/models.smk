@@ -44,7 +44,7 @@ rule extract_backbone:
         mem_mb=4000,
         gpu=0,
     params:
-        folder=f"{BUILD}/backbone",
+        folder=lambda wildcards, output: Path(output.record).parent,
         library=library("mis.models.smollm"),
     message:
         "Unpacking the pretrained language model"
