@@ -404,6 +404,14 @@ def arm_threads(wildcards):
     return (plan.threads + plan.workers) * (plan.sharding.gpus if plan.sharding else 1)
 
 
+def arm_memory(wildcards):
+    """Of a training: measured for the miniature's models, and for a pretrained language model in its world."""
+    pretraining = settings.models[wildcards.model].pretraining
+    if settings.world is None:
+        return 200000
+    return 10000 if hasattr(getattr(pretraining, "text", None), "folder") else 4000
+
+
 ARM_NODES = settings.training.sharding.nodes if settings.training.sharding else 1
 
 

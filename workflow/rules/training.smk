@@ -73,7 +73,7 @@ rule train_arm:
         "../../environment.yml" if settings.world else "../envs/gpu.yaml"
     threads: arm_threads
     resources:
-        mem_mb=4000 if settings.world else 200000,
+        mem_mb=arm_memory,
         gpu=lambda wildcards: arm_gpus(wildcards) * ARM_NODES,
         nodes=ARM_NODES,
         runtime=minutes("train_arm"),

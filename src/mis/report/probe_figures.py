@@ -163,7 +163,8 @@ _RATES = (
     ("MIS-easy, ASR", ("mis", "easy", "asr"), "o", "#E69F00"),
     ("MIS-hard, ASR", ("mis", "hard", "asr"), "s", "#D55E00"),
     ("MIS-real, ASR", ("mis", "real", "asr"), "D", "#A04000"),
-    ("benign pairs, over-flagging", ("benign_control", "", "over_flagging_rate"), "^", "#0072B2"),
+    ("benign pairs, flagged", ("benign_control", "", "over_flagging_rate"), "^", "#0072B2"),
+    ("benign pairs, flagged or refused", ("benign_control", "", "reject_rate"), "v", "#56B4E9"),
 )
 
 
@@ -186,7 +187,7 @@ def _figure_s4(sources: Sources) -> Figure:
     for i, (label, where, marker, colour) in enumerate(_RATES):
         for place, each in enumerate(probed):
             found = _percent(sources.scores.get(each.model, each.arm, *where))
-            _point(rates, place + 0.17 * (i - 1.5), found, fmt=marker, color=colour, label=None if place else label)
+            _point(rates, place + 0.15 * (i - 2), found, fmt=marker, color=colour, label=None if place else label)
     _rows(rates, [each.label for each in probed])
     rates.set_xlim(-3, 103)
     rates.set_xticks([0, 50, 100], ["0", "50", "100 %"])

@@ -113,7 +113,8 @@ def _warnings() -> Iterable[Column]:
 # Rates of the answers themselves, of `scores.csv`.
 RATES = (
     ("mis", "easy", "asr"), ("mis", "hard", "asr"), ("mis", "real", "asr"),
-    ("benign_control", "", "over_flagging_rate"), ("benign_control", "", "helpful_rate"),
+    ("benign_control", "", "over_flagging_rate"), ("benign_control", "", "reject_rate"),
+    ("benign_control", "", "helpful_rate"),
     ("mssbench", "unsafe", "accuracy"), ("mssbench", "safe", "accuracy"),
 )  # fmt: skip
 

@@ -18,7 +18,9 @@ from mis.store import write_csv_atomic, write_text_atomic
 KEPT = ("config.yaml", "scores.csv", "headline.md", "claims.csv", "claims.md", "shape.csv", "shape.md", "tables")
 BY_SCALE = ("claims_by_scale.csv", "claims_by_scale.md", "claims_by_scale.tex")
 # Where the run has them.
-ALSO = ("agreement.csv", "agreement.md", "skills", "latency", *BY_SCALE, "probes", "development")
+ALSO = (
+    "agreement.csv", "agreement.md", "skills", "latency", *BY_SCALE, "probes", "development", "scores.errors.csv",
+)  # fmt: skip
 # Pages of the report, the same tables once more; what a model wrote when it was told to help.
 DERIVED = shutil.ignore_patterns("*.html", "answers.jsonl")
 COLUMNS = ("rule", "jobs", "total_s", "cpu_s", "longest_s", "peak_mb")
