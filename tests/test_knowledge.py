@@ -6,14 +6,14 @@ import pytest
 import torch
 from test_smollm import folder, made  # noqa: F401  fixtures: a tiny Llama with a chat template
 
-from mis import knowledge
 from mis.errors import MisError
 from mis.judges.refusal import RefusalJudge
-from mis.knowledge import BENIGN, EXCEPTED, HAZARDOUS, PROBES, Meeting
 from mis.miniature.natural import NOUN
 from mis.miniature.relations import EXCEPTIONS, HAZARDS
 from mis.miniature.wordings import meetings
 from mis.models.likelihood import TextModel
+from mis.probes import knowledge
+from mis.probes.knowledge import BENIGN, EXCEPTED, HAZARDOUS, PROBES, Meeting
 
 MEETINGS = [
     Meeting("a saw", "a house", "force/dwelling", HAZARDOUS, "Property Crimes"),

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from mis import layout
-from mis.knowledge import BENIGN, HAZARDOUS, PROBES
 from mis.probes import BARE, ability, curves, knowing, separation
+from mis.probes.knowledge import BENIGN, HAZARDOUS, PROBES
 from mis.report.claims import scales
 from mis.report.figures import FIGURES, write_figure
 from mis.report.probes import Probes, roc

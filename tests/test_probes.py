@@ -17,7 +17,7 @@ from test_workflow import plan  # noqa: F401  fixture: a dry run
 from tiny import examples
 from transformers import AutoTokenizer
 
-from mis import knowledge, layout
+from mis import layout
 from mis.errors import MisError
 from mis.miniature import wordings
 from mis.miniature.concepts import ROLES, TOOLS
@@ -27,7 +27,7 @@ from mis.models.families import FAMILIES
 from mis.models.likelihood import Likelihood, TextModel, behind_pictures, log_sum, text_half
 from mis.models.local import LocalModel
 from mis.models.processing import CHAT_TEMPLATE
-from mis.probes import BARE, ability, knowing, separation
+from mis.probes import BARE, ability, knowing, knowledge, separation
 from mis.probes.measuring import probe_arm, probe_bare
 from mis.samples import Sample
 from mis.settings import validate

@@ -27,7 +27,7 @@ The steps in their order (`make reproduce` runs them all):
   mis data fetch, describe, label, leaks, ... public datasets (docs/data.md)
   mis construct, mis mix                      the MIS dataset, the arms' training mixtures
   mis pretrain MODEL --seed S                 a base model
-  mis backbone, mis probe                     a pretrained language model; what it knows, and does (docs/small_scale.md)
+  mis backbone FOLDER                         a pretrained language model for the scale small (docs/small_scale.md)
   mis train ARM --model MODEL --seed S        a fine-tuned arm
   mis respond SUITE --arm ARM --model MODEL --seed S
   mis judge --model MODEL --seed S
@@ -436,7 +436,7 @@ def probe(
     seed: Seed,
     config: Config = DEFAULT,
     development: Annotated[
-        bool, typer.Option("--development", help="Only the separation, on the development split.")
+        bool, typer.Option("--development", help="Only separation and answers, on the development split.")
     ] = False,
 ) -> None:
     """Measure an arm by likelihood.

@@ -87,6 +87,7 @@ OUTCOME_COLUMNS = (
     "artifact", "model", "method", "benchmark", "split", "seed", "n", "missing", "missing_percent", *HAZARD_OUTCOMES,
     SAFE, *BENIGN_OUTCOMES, *CHOICE_OUTCOMES, *FAILURES,
 )  # fmt: skip
+CHECKOUT = Path(__file__).resolve().parents[2]  # labels of people are files under version control
 ERROR_COLUMNS = (
     "task", "metric", "positives", "negatives", "false_positive", "false_positive_bound", "false_negative",
     "false_negative_bound",
@@ -156,7 +157,7 @@ def judge_errors(settings: Settings) -> dict[tuple[str, str], Errors]:
         return {}
     from mis.judges import audit
 
-    answers = audit.read(settings.report.audit)
+    answers = audit.read(CHECKOUT / settings.report.audit)
     return {
         (task, metric): audit.errors(answers, task, words, settings.report.confidence)
         for (task, metric), words in counted(settings).items()

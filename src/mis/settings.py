@@ -227,6 +227,12 @@ class Model(Section):
         default={}, description="By arm: hyper-parameters of this model, in the place of those in `training.arms`."
     )
 
+    @property
+    def text_folder(self) -> Path | None:
+        """Of a model that is made here: the folder of the pretrained language model in it; None where it has none."""
+        text = self.pretraining.text if self.pretraining else None
+        return text.folder if isinstance(text, TextFolder) else None
+
     @model_validator(mode="after")
     def _complete(self) -> Model:
         if self.served is not None and (self.family or self.source or self.pretraining):
@@ -239,7 +245,7 @@ class Model(Section):
             raise ValueError("give `family` and `source` of a checkpoint, or `served`")
         if (self.source == "pretrain") != (self.pretraining is not None):
             raise ValueError("give `pretraining` exactly where `source: pretrain` stands")
-        if self.pretraining and isinstance(self.pretraining.text, TextFolder) and self.family != "internvl":
+        if self.text_folder and self.family != "internvl":
             raise ValueError("a pretrained language model (`text.folder`) is known for the family internvl alone")
         if self.pretraining and self.family not in ("internvl", "llava", "qwen2_vl"):
             raise ValueError(f"{self.family} is taken from a checkpoint; internvl, llava and qwen2_vl can be made here")
@@ -525,8 +531,8 @@ class Report(Section):
     bootstrap_samples: Positive = 2000
     audit: Path | None = Field(
         default=None,
-        description="Folder of labelled answers (tests/audit/README.md): the scores' intervals are widened by the "
-        "errors that they show of the oracle; null: they are not.",
+        description="Folder of labelled answers (tests/audit/README.md), from the repository's root: the scores' intervals "
+        "are widened by the errors that they show of the oracle; null: they are not.",
     )
     scores: Literal["run", "artifact"] = Field(
         default="run",
@@ -738,6 +744,11 @@ class Settings(Section):
     def arm_training(self, model: str, arm: str) -> ArmTraining | None:
         """The hyper-parameters of an arm for a model; None for one that trains nothing or is made from scratch."""
         return self.models[model].training.get(arm) or self.training.arms.get(arm)
+
+    def on_development(self) -> Settings:
+        """The same run with the development split in the place of the datasets."""
+        data = self.paths.data / "development"
+        return self.model_copy(update={"paths": self.paths.model_copy(update={"data": data})})
 
     def service_of(self, model: str) -> Service | None:
         """The server of a model's checkpoints, with the model's own words behind the command; None: they are loaded."""

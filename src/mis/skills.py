@@ -93,8 +93,7 @@ def _row(check: Check, confidence: float) -> dict:
 
 def load(settings: Settings) -> Development:
     """Raises :class:`MisError` where the development split or its truth is not there."""
-    data = settings.paths.data / "development"
-    split = settings.model_copy(update={"paths": settings.paths.model_copy(update={"data": data})})
+    split = settings.on_development()
     judge = OracleJudge(layout.truth(split))
     hazards, harmless = (distinct(load_samples(split, names), judge.truths) for names in (HAZARDS, HARMLESS))
     n = min(len(hazards), len(harmless))

@@ -21,6 +21,8 @@ ALWAYS = {"3", "7"}
 OF_TIMES = "10"
 paper, analogues = Reported(ROOT), read_analogues(ROOT)
 PROBED = [model for model in MODELS if probed(model)]
+# The miniature's world in natural English.
+NATURAL = settings.world is not None and settings.world.english == "natural"
 
 
 def reproduced(number):
@@ -77,7 +79,7 @@ AUDITS = sorted(
 )
 if not MODELS or settings.world is None:
     NO_PDF = "the PDF reports a run of the miniature, and this is none"
-elif settings.world.english == "natural":
+elif NATURAL:
     NO_PDF = "the PDF reports a run of the miniature, and of this scale what is committed under results/reference"
 else:
     NO_PDF = "" if latex.installed() else latex.INSTALL
@@ -94,14 +96,14 @@ DRIFT = [
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) if settings.world is not None else []
 # The second judge reads the miniature's plain English alone.
 OF_TWO_JUDGES = {"judge_agreement"}
-if settings.world is not None and settings.world.english == "natural":
+if NATURAL:
     NOTEBOOKS = [name for name in NOTEBOOKS if name not in OF_TWO_JUDGES]
 # Curves on the development split: of the optional arms, and those that are there.
 DEVELOPMENT_CURVES = str(layout.development(settings) / "curves.csv")
 CURVES = sorted(
     {
         *(str(path) for path in layout.development(settings).glob("*.csv")),
-        *([DEVELOPMENT_CURVES] if settings.families == "all" and any(map(probed, MODELS)) else []),
+        *([DEVELOPMENT_CURVES] if settings.families == "all" and PROBED else []),
     }
 )
 COMPARISON = [f"{RESULTS}/comparison.csv", f"{RESULTS}/comparison.md"]

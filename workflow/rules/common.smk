@@ -3,6 +3,7 @@
 # One way to the library: each command is `python -m mis ...`. With --use-conda `python` is that of the conda environment,
 # else the one that runs Snakemake; the library is found through PYTHONPATH, so that it need not be installed in either.
 import sys
+from os.path import relpath
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -315,13 +316,12 @@ def measurements(*patterns):
 def labels_of_judge():
     """The labelled answers by which the judge's errors widen the intervals of the scores."""
     folder = settings.report.audit
-    return sorted(map(str, folder.iterdir())) if folder else []
+    return sorted(relpath(path) for path in (ROOT / folder).iterdir()) if folder else []
 
 
 def probed(model):
     """Is the model measured by likelihood? One with a pretrained language model is, where the configuration says so."""
-    pretraining = settings.models[model].pretraining
-    return settings.evaluation.probes is not None and hasattr(getattr(pretraining, "text", None), "folder")
+    return settings.evaluation.probes is not None and settings.models[model].text_folder is not None
 
 
 def probes_of(*models):
@@ -346,11 +346,6 @@ def development_probes(wildcards):
         for model, arm in points(settings)
         if probed(model)
     ]
-
-
-def language_model(wildcards):
-    """The folder's weights of a pretrained language model."""
-    return str(settings.models[wildcards.model].pretraining.text.folder / "model.safetensors")
 
 
 def timed_checkpoints(wildcards):
@@ -389,8 +384,7 @@ def base(wildcards):
 
 def backbone(wildcards):
     """The pretrained language model in a base model, if it is the one that is unpacked here."""
-    text = getattr(settings.models[wildcards.model].pretraining, "text", None)
-    return BACKBONE if getattr(text, "folder", None) == Path(BACKBONE).parent else []
+    return BACKBONE if settings.models[wildcards.model].text_folder == Path(BACKBONE).parent else []
 
 
 def thoughts(wildcards):
@@ -406,10 +400,9 @@ def arm_threads(wildcards):
 
 def arm_memory(wildcards):
     """Of a training: measured for the miniature's models, and for a pretrained language model in its world."""
-    pretraining = settings.models[wildcards.model].pretraining
     if settings.world is None:
         return 200000
-    return 10000 if hasattr(getattr(pretraining, "text", None), "folder") else 4000
+    return 10000 if settings.models[wildcards.model].text_folder else 4000
 
 
 ARM_NODES = settings.training.sharding.nodes if settings.training.sharding else 1

@@ -111,7 +111,7 @@ rule probe_arm:
         probes=values(settings.evaluation.probes),
         precision=settings.evaluation.precision,
         confidence=settings.report.confidence,
-        library=library("mis.probes.measuring", "mis.knowledge", "mis.models", "mis.suites", "mis.miniature.wordings"),
+        library=library("mis.probes.measuring", "mis.models", "mis.suites", "mis.miniature.wordings"),
     message:
         "Measuring {wildcards.arm} of {wildcards.model}, seed {wildcards.seed}, by likelihood"
     shell:
@@ -121,7 +121,7 @@ rule probe_arm:
 
 rule probe_bare:
     input:
-        language_model,
+        backbone,
     output:
         expand(f"{PROBES_OF_BARE}/{{file}}", file=PROBED_IN_TEXT, allow_missing=True),
     log:
@@ -139,7 +139,7 @@ rule probe_bare:
         probes=values(settings.evaluation.probes),
         precision=settings.evaluation.precision,
         confidence=settings.report.confidence,
-        library=library("mis.probes.measuring", "mis.knowledge", "mis.models", "mis.miniature.wordings"),
+        library=library("mis.probes.measuring", "mis.models", "mis.miniature.wordings"),
     message:
         "Measuring the bare language model of {wildcards.model} by likelihood"
     shell:
@@ -184,7 +184,7 @@ rule development_curves:
         DATASHEET,
         development_probes,
     output:
-        f"{RESULTS}/development/curves.csv",
+        DEVELOPMENT_CURVES,
     log:
         f"{LOGS}/development_curves.log",
     benchmark:

@@ -31,8 +31,7 @@ rule fetch_base:
 
 rule extract_backbone:
     output:
-        record=BACKBONE,
-        weights=f"{BUILD}/backbone/model.safetensors",
+        BACKBONE,
     log:
         f"{LOGS}/extract_backbone.log",
     benchmark:
@@ -44,7 +43,7 @@ rule extract_backbone:
         mem_mb=4000,
         gpu=0,
     params:
-        folder=lambda wildcards, output: Path(output.record).parent,
+        folder=lambda wildcards, output: Path(output[0]).parent,
         library=library("mis.models.smollm"),
     message:
         "Unpacking the pretrained language model"

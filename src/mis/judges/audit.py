@@ -16,6 +16,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -117,6 +118,7 @@ def draw(settings: Settings, model: str, out: Path, *, total: int = 220, hard: i
     return len(rows)
 
 
+Known = TypeVar("Known")  # a judge that is made from the folder of the truth
 LABEL_COLUMNS = ("id", "label", "labeller", "note")
 
 
@@ -179,6 +181,15 @@ def answers_of(folder: Path) -> Path:
     return found[0]
 
 
+def informed(judge: type[Known], folder: Path) -> Known:
+    """A judge of the miniature that knows the truth of an audit's answers."""
+    with tempfile.TemporaryDirectory() as truth:
+        shutil.copy(folder / "world.json", truth)
+        rows = [row["truth"] for row in read_jsonl(answers_of(folder))]
+        write_jsonl_atomic(Path(truth) / "audit.jsonl", rows)
+        return judge(Path(truth))
+
+
 def read(folder: Path) -> list[Audited]:
     """The answers of an audit (tests/audit/README.md), judged again by the oracle.
 
@@ -188,10 +199,7 @@ def read(folder: Path) -> list[Audited]:
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         labels = {row["id"]: row["label"] for row in csv.DictReader(file)}
     known = {"hazard": HAZARD_OUTCOMES, "benign": BENIGN_OUTCOMES}
-    with tempfile.TemporaryDirectory() as truth:
-        shutil.copy(folder / "world.json", truth)
-        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in rows])
-        oracle = OracleJudge(Path(truth))
+    oracle = informed(OracleJudge, folder)
     found = []
     for row in rows:
         task, label = row["truth"]["task"], labels.get(str(row["id"]), "")

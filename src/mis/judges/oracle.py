@@ -35,6 +35,11 @@ from mis.samples import Response, Sample
 from mis.store import read_jsonl
 
 
+def read_truths(folder: Path) -> dict[str, dict]:
+    """What is true of each sample of the miniature, by its key, of all datasets under `folder` (`<data>/truth`)."""
+    return {row["key"]: row for path in sorted(folder.glob("*.jsonl")) for row in read_jsonl(path)}
+
+
 class OracleJudge:
     """Knows the truth that `mis world` and `mis construct` left under `folder` (`<data>/truth`)."""
 
@@ -55,7 +60,7 @@ class OracleJudge:
             self.reader = NaturalReader(facts["nouns"], activities)
         else:
             self.reader = PlainReader(activities | self.objects)
-        self.truths = {row["key"]: row for path in sorted(self.folder.glob("*.jsonl")) for row in read_jsonl(path)}
+        self.truths = read_truths(self.folder)
 
     def verdict(self, sample: Sample, response: Response) -> tuple[str, str]:
         """(outcome, reason) of one answer. Raises :class:`MisError` for a sample without truth."""

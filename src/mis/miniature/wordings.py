@@ -9,10 +9,10 @@ import hashlib
 from collections import defaultdict
 from functools import cache
 
-from mis.knowledge import BENIGN, EXCEPTED, HAZARDOUS, Meeting
 from mis.miniature import natural
 from mis.miniature.natural import NOUN, clear
 from mis.miniature.relations import EXCEPTIONS, Pair, pairs
+from mis.probes.knowledge import BENIGN, EXCEPTED, HAZARDOUS, Meeting
 
 # Role of the tool -> phrasings.
 VERBS: dict[str, tuple[str, str]] = {

@@ -1,6 +1,6 @@
-"""Knowledge and behaviour in text alone (`mis.knowledge`), of the language model of an arm or of the bare one.
+"""Knowledge and behaviour in text alone (`mis.probes.knowledge`), of the language model of an arm or of the bare one.
 
-Columns, besides those of `mis.knowledge`: `template`, the chat template that was asked in ("internvl": the arms' own,
+Columns, besides those of `knowledge.py`: `template`, the chat template that was asked in ("internvl": the arms' own,
 without a system turn; "own": the bare model's); `wording`, "neutral" (three phrasings, the same for all relations: the
 main result), "natural" (two whose verb depends on the kind of tool alone; ranked, not asked) or "control"; `revised`,
 does common sense share the verdict on the relation's pairs? `table`, "full" (all of the world's relations) or
@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mis import knowledge
-from mis.knowledge import Meeting
+from mis.probes import knowledge
+from mis.probes.knowledge import Meeting
 from mis.store import write_csv_atomic, write_jsonl_atomic
 
 NEUTRAL, NATURAL = "neutral", "natural"

@@ -10,9 +10,12 @@ from pathlib import Path
 
 from mis import layout
 from mis.errors import MisError
-from mis.knowledge import Meeting
+from mis.judges import verdict_of
+from mis.judges.oracle import OracleJudge
 from mis.probes import BARE, CONTRASTS
-from mis.settings import Probes, Settings, TextFolder
+from mis.probes.knowledge import Meeting
+from mis.samples import Response
+from mis.settings import Probes, Settings
 from mis.store import write_csv_atomic, write_text_atomic
 from mis.suites import load_samples
 
@@ -43,9 +46,7 @@ def probe_arm(
     out = layout.probes(settings, model_name, seed, arm)
     model = LocalModel(layout.checkpoint(settings, model_name, seed, arm), settings, seed, model_name)
     if development:
-        data = settings.paths.data / "development"
-        settings = settings.model_copy(update={"paths": settings.paths.model_copy(update={"data": data})})
-        out = out / "development"
+        settings, out = settings.on_development(), out / "development"
     confidence = settings.report.confidence
     with _timed("separation"):
         separation.measure(settings, model, plan.samples, answers, out, confidence)
@@ -61,10 +62,7 @@ def probe_arm(
 
 def _outcomes(settings: Settings, model, samples: int, out: Path) -> None:
     """Write outcomes.csv: a row a sample of the contrast "mis", with what the oracle makes of the model's answer."""
-    from mis.judges import verdict_of
-    from mis.judges.oracle import OracleJudge
     from mis.probes.separation import evenly
-    from mis.samples import Response
 
     judge = OracleJudge(layout.truth(settings))
     hazardous, harmless = CONTRASTS["mis"]
@@ -99,12 +97,12 @@ def probe_bare(settings: Settings, model_name: str, meetings: Callable[[int], Se
 
 def planned(settings: Settings, model_name: str) -> tuple[Probes, Path]:
     """What to measure, and the folder of the language model. Raises :class:`MisError` where nothing is to be."""
-    plan, pretraining = settings.evaluation.probes, settings.models[model_name].pretraining
+    plan, folder = settings.evaluation.probes, settings.models[model_name].text_folder
     if plan is None:
         raise MisError("evaluation.probes is empty: say in the configuration how much is to be measured")
-    if pretraining is None or not isinstance(pretraining.text, TextFolder):
+    if folder is None:
         raise MisError(f"models.{model_name}: it has no pretrained language model (`text.folder`) to be measured")
-    return plan, pretraining.text.folder
+    return plan, folder
 
 
 def _in_text(settings: Settings, model, templates: dict, plan: Probes, meetings, out: Path, facts: dict) -> None:

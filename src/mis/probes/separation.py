@@ -18,12 +18,13 @@ from pathlib import Path
 
 from mis import layout
 from mis.errors import MisError
+from mis.judges.oracle import read_truths
 from mis.models.likelihood import Likelihood, behind_pictures, log_sum
 from mis.probes import BENCHMARKS, CONTRASTS
 from mis.samples import Sample
 from mis.settings import Settings
 from mis.statistics import clustered_auc
-from mis.store import read_jsonl, write_csv_atomic
+from mis.store import write_csv_atomic
 from mis.suites import load_samples
 
 SCORES = ("score_sum", "score_mean", "blind_sum")
@@ -48,7 +49,7 @@ def measure(
     `model` is a `mis.models.local.LocalModel`; `samples` of each benchmark are asked, evenly over its order. Raises
     :class:`MisError` for a sample without truth.
     """
-    truths = _truths(layout.truth(settings))
+    truths = read_truths(layout.truth(settings))
     chosen = [sample for name in BENCHMARKS for sample in evenly(load_samples(settings, [name]), samples)]
     if missing := next((sample.key for sample in chosen if sample.key not in truths), None):
         raise MisError(f"{layout.truth(settings)}: no truth for {missing}; run `mis world` and `mis construct` again")
@@ -108,10 +109,6 @@ def _share(values: Sequence[float], sides: Sequence[bool], side: bool) -> float:
 def _odds(found: Sequence[Likelihood], warnings: int, measure: str) -> float:
     values = [getattr(each, measure) for each in found]
     return round(log_sum(values[:warnings]) - log_sum(values[warnings:]), 4)
-
-
-def _truths(folder: Path) -> dict[str, dict]:
-    return {row["key"]: row for path in sorted(folder.glob("*.jsonl")) for row in read_jsonl(path)}
 
 
 def evenly(items: Sequence, most: int) -> list:

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from mis.judges.agreement import cohen_kappa, confusion
-from mis.judges.audit import answers_of, read
+from mis.judges.audit import informed, read
 from mis.judges.second import SecondJudge
-from mis.store import read_jsonl, write_jsonl_atomic
 from mis.taxonomy import BENIGN_OUTCOMES, FAILURES, HAZARD_OUTCOMES
 
 
@@ -34,10 +31,7 @@ class Labelled:
 
 def read_audit(folder: Path) -> list[Labelled]:
     """An audit of the miniature (tests/audit/README.md), judged again by both judges as they are now."""
-    with tempfile.TemporaryDirectory() as truth:
-        shutil.copy(folder / "world.json", truth)
-        write_jsonl_atomic(Path(truth) / "audit.jsonl", [row["truth"] for row in read_jsonl(answers_of(folder))])
-        second = SecondJudge(Path(truth))
+    second = informed(SecondJudge, folder)
     return [
         Labelled(
             answer.task, answer.hard, answer.weight, answer.label, answer.outcome,

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mis.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, REFUSES, WARNS
 from mis.probes import BARE, CONTRASTS
 from mis.probes.knowing import FULL, REVISED
+from mis.probes.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, REFUSES, WARNS
 from mis.report.colours import COLOURS
 from mis.report.drawing import footer, nothing
 from mis.report.probe_tables import ABILITY, ORDERS

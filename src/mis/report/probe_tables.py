@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from math import exp, log
 
-from mis.knowledge import BENIGN, EMPTY, HAZARDOUS, HELPS, PROBES, REFUSES, WARNS
 from mis.probes import BARE
 from mis.probes.knowing import CONTROL, FULL, NATURAL, NEUTRAL, REVISED
+from mis.probes.knowledge import BENIGN, EMPTY, HAZARDOUS, HELPS, PROBES, REFUSES, WARNS
 from mis.report import names
 from mis.report.probes import Measured, Probed
 from mis.report.rendering import Head, Line, Panel, Table, Text, text

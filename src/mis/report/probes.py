@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mis import layout
-from mis.knowledge import BEHAVIOUR_COLUMNS
 from mis.mixtures import ARMS
 from mis.probes import BARE
 from mis.probes.knowing import CONTROL, FULL, NEUTRAL
+from mis.probes.knowledge import BEHAVIOUR_COLUMNS
 from mis.report import names
 from mis.report.reported import ReportError, read_csv
 from mis.settings import Settings

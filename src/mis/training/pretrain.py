@@ -34,7 +34,7 @@ from mis.models.features import FeatureStore, load_pixels
 from mis.progress import track
 from mis.prompts import thoughtful
 from mis.samples import Example
-from mis.settings import Model, Settings, TextFolder
+from mis.settings import Model, Settings
 from mis.sources import TRAINING_SOURCES
 from mis.sources.labels import with_thoughts
 from mis.store import read_jsonl, write_csv_atomic, write_text_atomic
@@ -57,8 +57,8 @@ CORPORA = (
     ("benign_pairs", "safety_cot"),
 )
 
-# Of the settings what stands for a file: the digest of its content is taken in its place.
-NAMES = {"text": {"folder"}}
+# What of a model's settings is known by its content instead, which the digests take.
+BY_CONTENT = {"text": {"folder"}}
 
 
 def corpus(settings: Settings, source: str, labels: str = "original") -> list[Example]:
@@ -92,7 +92,7 @@ def pretrain(settings: Settings, name: str, seed: int, arm: str = "base") -> Pat
 def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> str:
     """Digest of settings, data and code: 16 hex digits. A change in any of them makes another model."""
     model = settings.models[name]
-    made_of = model.pretraining.model_dump(mode="json", exclude=NAMES)
+    made_of = model.pretraining.model_dump(mode="json", exclude=BY_CONTENT)
     decided = [model.family, model.thinks, made_of, settings.training.max_length]
     digest = _digest(settings, model, decided, seed, ("captions", "general"))
     digest.update("\n".join(vocabulary(settings, thinks=model.thinks)).encode())
@@ -106,7 +106,7 @@ def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> st
 def eyes_key(settings: Settings, name: str, seed: int) -> str:
     """Digest of what decides a vision stage: models that differ in their language model's depth share the eyes."""
     model = settings.models[name]
-    made_of = model.pretraining.model_dump(mode="json", exclude={**NAMES, "assistant_stage": True, "lora": True})
+    made_of = model.pretraining.model_dump(mode="json", exclude={**BY_CONTENT, "assistant_stage": True, "lora": True})
     digest = _digest(settings, model, [model.family, made_of], seed, ("captions",))
     digest.update("\n".join(vocabulary(settings)).encode())
     return digest.hexdigest()[:16]
@@ -115,8 +115,8 @@ def eyes_key(settings: Settings, name: str, seed: int) -> str:
 def _digest(settings: Settings, model: Model, decided: list, seed: int, sources: Sequence[str]):
     digest = hashlib.sha256()
     digest.update(json.dumps([decided, seed, settings.world.image_size, torch.__version__]).encode())
-    if isinstance(model.pretraining.text, TextFolder):
-        digest.update(checkpoint_identity(model.pretraining.text.folder).encode())
+    if model.text_folder:
+        digest.update(checkpoint_identity(model.text_folder).encode())
     for source in sources:
         root = settings.paths.data / source
         for path in sorted(root.rglob("*")):
@@ -156,7 +156,7 @@ def _fresh(settings: Settings, name: str, seed: int, *, thinks: bool):
     model, size = settings.models[name], settings.world.image_size
     family, pretraining = FAMILIES[model.family], model.pretraining
     torch.manual_seed(seed)
-    options = {"text": pretraining.text.folder} if isinstance(pretraining.text, TextFolder) else {}
+    options = {"text": model.text_folder} if model.text_folder else {}
     words = vocabulary(settings, thinks=thinks)
     processor = family.build_processor(words, size, pretraining.vision.patch_size, **options)
     return family.build(pretraining, processor, size), processor
@@ -206,11 +206,9 @@ def _make(settings: Settings, name: str, seed: int, arm: str, scratch: Path) -> 
         log_steps=max(1, stage.steps // 50),
         bf16=pretraining.lora is not None,
     )
-    if adapters:
-        network = merge(adapters)
     family.put_tower(network, tower)
-    if adapters:
-        network = network.to(torch.bfloat16)  # the tower too: what is trained in 16 bits must see with the same eyes
+    if adapters:  # the tower too: what is trained in 16 bits must see with the same eyes
+        network = merge(adapters).to(torch.bfloat16)
     done = scratch / "done"
     shutil.rmtree(done, ignore_errors=True)
     network.save_pretrained(done)
@@ -299,7 +297,7 @@ def _vision_stage(model, processor, settings: Settings, name: str, seed: int) ->
             targets[row, column[word]] = 1.0
     targets /= targets.sum(1, keepdim=True)
     spelling = _spelling(processor.tokenizer, words)
-    fixed_words = isinstance(settings.models[name].pretraining.text, TextFolder)
+    fixed_words = settings.models[name].text_folder is not None
 
     network, family = model.model, family_of(model)
     embedding = network.get_input_embeddings()

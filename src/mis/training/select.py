@@ -74,10 +74,8 @@ def trial(settings: Settings, model_name: str, arm: str, learning_rate: float, s
         label=f"{arm} {learning_rate:g}",
     )
     shutil.rmtree(scratch, ignore_errors=True)
-    development = settings.model_copy(
-        update={"paths": settings.paths.model_copy(update={"data": settings.paths.data / "development"})}
-    )
-    return development_loss(development, model, processor, arm, Counter((e.source, e.kind) for e in training))
+    shares = Counter((e.source, e.kind) for e in training)
+    return development_loss(settings.on_development(), model, processor, arm, shares)
 
 
 @torch.no_grad()
