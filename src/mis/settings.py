@@ -531,8 +531,8 @@ class Report(Section):
     bootstrap_samples: Positive = 2000
     audit: Path | None = Field(
         default=None,
-        description="Folder of labelled answers (tests/audit/README.md), from the repository's root: the scores' intervals "
-        "are widened by the errors that they show of the oracle; null: they are not.",
+        description="Folder of labelled answers (tests/audit/README.md), from the repository's root: the intervals of "
+        "scores are widened by the errors that they show of the oracle; null: they are not.",
     )
     scores: Literal["run", "artifact"] = Field(
         default="run",
