@@ -111,6 +111,10 @@ class Pretraining(Section):
         description="Assistant stage: adapters in the language model (the projector is trained whole), products in "
         "bf16. Absent: all of the language model, float32.",
     )
+    attention: Literal["sdpa", "eager"] | None = Field(
+        default=None,
+        description="Assistant stage; absent: transformers' choice (sdpa). Eager is faster in bf16 on a CPU.",
+    )
     threads: Positive = Field(description="Fixed, because the number of threads decides the last bits of a sum.")
 
 

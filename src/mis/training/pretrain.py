@@ -183,6 +183,8 @@ def _make(settings: Settings, name: str, seed: int, arm: str, scratch: Path) -> 
         store.fill(paths, advance)
     stage = pretraining.assistant_stage
     adapters = None
+    if pretraining.attention:
+        network.set_attn_implementation(pretraining.attention)
     if pretraining.lora:
         from mis.training.lora import add_adapters, merge
 
