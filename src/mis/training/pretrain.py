@@ -16,11 +16,13 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save_file
 
 from mis import layout
@@ -77,16 +79,36 @@ def pretrain(settings: Settings, name: str, seed: int, arm: str = "base") -> Pat
     key = cache_key(settings, name, seed, arm)
     cached = settings.paths.cache / "base" / key
     what = f"{name}, seed {seed}" + (f", {arm}" if arm != "base" else "")
-    if not (cached / "model.safetensors").is_file():
-        print(f"{what}: pre-training (not in {settings.paths.cache}/base/{key})", flush=True)
-        scratch = layout.scratch(settings, name, seed, arm) / key  # what other settings left is not taken up
-        _make(settings, name, seed, arm, scratch)
-        layout.publish_folder(scratch / "done", cached)
-        shutil.rmtree(scratch.parent, ignore_errors=True)
-    else:
-        print(f"{what}: checkpoint {key} taken from the cache", flush=True)
+    with _alone(cached):
+        if not (cached / "model.safetensors").is_file():
+            print(f"{what}: pre-training (not in {settings.paths.cache}/base/{key})", flush=True)
+            scratch = layout.scratch(settings, name, seed, arm) / key  # what other settings left is not taken up
+            _make(settings, name, seed, arm, scratch)
+            layout.publish_folder(scratch / "done", cached)
+            shutil.rmtree(scratch.parent, ignore_errors=True)
+        else:
+            print(f"{what}: checkpoint {key} taken from the cache", flush=True)
     layout.publish_folder(cached, out)
     return out
+
+
+@contextmanager
+def _alone(cached: Path) -> Iterator[None]:
+    """One process at a time makes what goes to `cached`: the next one waits, and finds it there.
+
+    Models of the same making (say, one that only trains its arms for longer) begin side by side in a run.
+    """
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(cached.with_suffix(".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        print(f"{cached.name} is being made by another process: waiting for it", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def cache_key(settings: Settings, name: str, seed: int, arm: str = "base") -> str:
@@ -223,12 +245,18 @@ def _eyes(settings: Settings, name: str, seed: int) -> Path:
     """The folder of the trained eyes, from the cache if they were made before: `eyes.safetensors`, `words.json`."""
     key = eyes_key(settings, name, seed)
     folder = settings.paths.cache / "eyes" / key
-    if (folder / "eyes.safetensors").is_file():
-        print(f"vision stage: {key} taken from the cache", flush=True)
-        return folder
+    with _alone(folder):
+        if (folder / "eyes.safetensors").is_file():
+            print(f"vision stage: {key} taken from the cache", flush=True)
+        else:
+            _make_eyes(settings, name, seed, folder)
+    return folder
+
+
+def _make_eyes(settings: Settings, name: str, seed: int, folder: Path) -> None:
     network, processor = _fresh(settings, name, seed, thinks=False)
     curve = _vision_stage(network, processor, settings, name, seed)
-    made = layout.scratch(settings, name, seed, "eyes") / key
+    made = layout.scratch(settings, name, seed, "eyes") / folder.name
     shutil.rmtree(made, ignore_errors=True)
     made.mkdir(parents=True)
     tokens = processor.tokenizer.convert_ids_to_tokens(range(len(processor.tokenizer)))
@@ -237,7 +265,6 @@ def _eyes(settings: Settings, name: str, seed: int) -> Path:
     write_csv_atomic(made / "training.csv", curve, ("step", "loss", "grad_norm"))
     layout.publish_folder(made, folder)
     shutil.rmtree(made.parent, ignore_errors=True)
-    return folder
 
 
 def _seeing(network) -> dict[str, torch.Tensor]:
