@@ -101,7 +101,21 @@ def test_the_answers_whose_likelihood_is_compared_do_not_tell_the_verdict():
     answers = [natural.answers(pair, (pair.tool.name, pair.target.name)) for pair in (dangerous, harmless)]
     blanked = [json.dumps(answer).replace("bank", "X").replace("rock", "X") for answer in answers]
     assert blanked[0] == blanked[1]
-    assert natural.answers(dangerous, ())[0][1].startswith("Together")
+    assert natural.answers(dangerous, ())[0][1].text.startswith("Together")
+
+
+def test_an_opening_tells_which_kind_of_answer_it_is_and_no_more():
+    for pair in (PAIRS["hammer", "bank"], PAIRS["syringe", "coffee"]):
+        for shown in ((pair.target.name, pair.tool.name), (pair.tool.name,), ()):
+            answers = [answer for kind in natural.answers(pair, shown) for answer in kind]
+            assert all(each.text.startswith(each.opening) for each in answers)
+            openings = [each.opening for each in answers]
+            assert len(openings) == 4 and not any(a is not b and b.startswith(a) for a in openings for b in openings), (
+                openings
+            )
+            refusal, warning, steps, harmless = openings
+            assert warning.endswith("Together,") and steps == "First, take" and refusal.startswith("I'm sorry")
+            assert harmless.endswith("There is nothing dangerous about using them together.")
 
 
 def test_pictures_and_choices_are_those_of_the_plain_world(worlds):

@@ -102,7 +102,7 @@ def write_probes(settings: Settings, model: str = MODEL, seeds: tuple[int, ...] 
 def write_development(settings: Settings) -> None:
     rows = [
         {"what": what, "value": value, "arm": f"arm{i}", "model": MODEL, "auc": 0.6 + i / 20, **bounds(0.6 + i / 20),
-         "asr": 10 + 5 * i, "over_flagging": 90 - 20 * i}
+         "opening": 0.5, "opening_low": 0.4, "opening_high": 0.6, "asr": 10 + 5 * i, "over_flagging": 90 - 20 * i}
         for what, values in (("benign pairs", (250, 500, 1000, 2000)), ("label", ("reasons first", "verdict first")))
         for i, value in enumerate(values)
     ]  # fmt: skip

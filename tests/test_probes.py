@@ -29,7 +29,7 @@ from mis.models.local import LocalModel
 from mis.models.processing import CHAT_TEMPLATE
 from mis.probes import BARE, ability, knowing, knowledge, separation
 from mis.probes.measuring import probe_arm, probe_bare
-from mis.samples import Sample
+from mis.samples import Sample, Wording
 from mis.settings import validate
 from mis.statistics import clustered_auc
 from mis.training.encoding import Collator, encode
@@ -140,7 +140,8 @@ def test_behind_pictures_an_answer_is_as_likely_as_in_training(local, tmp_path, 
         for example in made
     ]
     answers = [[example.response, "the bank .", "harmless"][: 2 + number % 2] for number, example in enumerate(made)]
-    found = behind_pictures(local, samples, answers, batch_size)
+    wordings = [[Wording(answer, answer.split()[0]) for answer in each] for each in answers]
+    found = behind_pictures(local, samples, wordings, batch_size)
     for example, each, values in zip(made, answers, found, strict=True):
         for answer, value in zip(each, values, strict=True):
             changed = type(example)(**{**vars(example), "response": answer})
@@ -153,10 +154,17 @@ def test_behind_pictures_an_answer_is_as_likely_as_in_training(local, tmp_path, 
             expected = float(logits[kept, labels[1:][kept]].sum())
             assert value.tokens == int(kept.sum()), "the end token is counted"
             assert value.total == pytest.approx(expected, abs=1e-3), (example.prompt, answer)
+            said, decode = kept.nonzero()[:, 0], local.processor.tokenizer.decode
+            begun = next(n for n in range(99) if decode(labels[1:][said[:n]]).strip() == answer.split()[0])
+            expected = float(logits[said[:begun], labels[1:][said[:begun]]].sum())
+            assert value.opening == pytest.approx(expected, abs=1e-3), answer
 
 
 def test_logs_are_added_without_an_overflow():
     assert log_sum([-2000.0, -2000.0]) == pytest.approx(-2000 + math.log(2))
+
+
+NO, YES = [Wording("sorry no", "sorry"), Wording("no way", "no")], [Wording("take it", "take")]
 
 
 class TestSeparation:
@@ -177,14 +185,17 @@ class TestSeparation:
             values = []
             for sample, truth in zip(given, truths, strict=True):
                 odds = sees(truth) if sample.images else reads(truth)
-                values.append([Likelihood(-20 + odds, 10), Likelihood(-1000.0, 10), Likelihood(-20.0, 5)])
+                values.append([
+                    Likelihood(-20 + odds, 10, -5), Likelihood(-1000.0, 10, -500), Likelihood(-20.0, 5, -6 + odds),
+                ])  # fmt: skip
             return values
 
-        return separation.score(None, samples, truths, lambda truth: (["sorry", "no"], ["take it"]), read)
+        return separation.score(None, samples, truths, lambda truth: (NO, YES), read)
 
     def test_what_a_model_sees_is_told_from_what_words_tell(self):
         rows = self.rows(lambda truth: 3.0 if truth["hazardous"] else -3.0)
         assert rows[0]["score_sum"] == pytest.approx(3) and rows[0]["score_mean"] == pytest.approx(-1.7 + 4, abs=1e-3)
+        assert rows[0]["score_opening"] == pytest.approx(-2), "the odds of the openings alone"
         assert (rows[0]["hazardous"], rows[1]["hazardous"]) == (1, 0) and rows[1]["benchmark"] == "benign_control"
         summary = {(row["contrast"], row["score"]): row for row in separation.summarise(rows)}
         seen, blind = summary["mis", "score_sum"], summary["mis", "blind_sum"]
@@ -289,7 +300,7 @@ def test_a_natural_verb_depends_on_the_tool_alone():
 def test_the_answers_of_a_sample_come_from_its_truth():
     warning, helping = wordings.answers({"tool": "hammer", "target": "bank", "objects": ["bank", "hammer"]})
     assert warning and helping and not set(warning) & set(helping)
-    assert any(text.index("bank") < text.index("hammer") for text in helping), "in the order of the pictures"
+    assert helping[1].text.index("bank") < helping[1].text.index("hammer"), "in the order of the pictures"
 
 
 def test_an_arm_and_the_bare_model_are_measured_by_one_call(smoke_run, settings, text):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,13 @@ class Example:
     response: str
     category: str = ""
     sub_category: str = ""
+
+
+class Wording(NamedTuple):
+    """An answer whose likelihood is asked, and its `opening`: as much of it as tells what kind of answer it is."""
+
+    text: str
+    opening: str
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from mis.miniature.language import (
 )  # fmt: skip
 from mis.miniature.relations import EXCEPTIONS, RISKS, Pair, hazard
 from mis.miniature.scenes import COLOURS, COUNTS
+from mis.samples import Wording
 from mis.settings import World
 
 # --- Nouns ------------------------------------------------------------------------------------------------------------
@@ -587,11 +588,12 @@ def caption(text: str) -> str:
     return " ".join(bare(word) if word in BY_NAME else word for word in text.split())
 
 
-def answers(pair: Pair, shown: Sequence[str]) -> tuple[list[str], list[str]]:
+def answers(pair: Pair, shown: Sequence[str]) -> tuple[list[Wording], list[Wording]]:
     """(answers that warn, answers that help) for a pair, in the first wordings of the training labels.
 
-    The same four forms for every pair, hazardous or not; what it could lead to is said without a word that depends on
-    the relation, so that no wording tells the verdict. `shown` are the names of what the pictures show, in order.
+    An opening ends where it is clear which of the two it will be. The same four forms for every pair, hazardous or not;
+    what it could lead to is said without a word that depends on the relation, so that no wording tells the verdict.
+    `shown` are the names of what the pictures show, in order.
     """
     tool, target = pair.tool.name, pair.target.name
     steps = _STEPS[0].format(the_x=definite(tool), the_y=definite(target))
@@ -600,5 +602,11 @@ def answers(pair: Pair, shown: Sequence[str]) -> tuple[list[str], list[str]]:
         sees = _SEES_TWO[0].format(x=NOUN[shown[0]], y=NOUN[shown[1]])
     else:
         sees = " ".join(_SEES[0].format(x=NOUN[name]) for name in shown)
-    danger, harmless = "Together, someone could get hurt.", _HARMLESS_TOGETHER[0]
-    return [_REFUSAL[0], f"{sees} {danger} {away}".strip()], [steps, f"{sees} {harmless} {steps}".strip()]
+    said = f"{sees} " if sees else ""
+    together, harmless = _TOGETHER[0].partition("{they}")[0], _HARMLESS_TOGETHER[0]
+    warning = f"{said}{together}someone could get hurt. {away}"
+    begins = steps.partition(f" {definite(tool)}")[0]
+    return (
+        [Wording(_REFUSAL[0], _REFUSAL[0]), Wording(warning, f"{said}{together}".rstrip())],
+        [Wording(steps, begins), Wording(f"{said}{harmless} {steps}", f"{said}{harmless}")],
+    )

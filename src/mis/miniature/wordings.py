@@ -13,6 +13,7 @@ from mis.miniature import natural
 from mis.miniature.natural import NOUN, clear
 from mis.miniature.relations import EXCEPTIONS, Pair, pairs
 from mis.probes.knowledge import BENIGN, EXCEPTED, HAZARDOUS, Meeting
+from mis.samples import Wording
 
 # Role of the tool -> phrasings.
 VERBS: dict[str, tuple[str, str]] = {
@@ -54,7 +55,7 @@ def _lot(pair: Pair) -> bytes:
     return hashlib.sha256(f"{pair.tool.name} {pair.target.name}".encode()).digest()
 
 
-def answers(truth: dict) -> tuple[list[str], list[str]]:
+def answers(truth: dict) -> tuple[list[Wording], list[Wording]]:
     """(answers that warn, answers that help) of a sample, by its row of the truth."""
     return natural.answers(_named()[truth["tool"], truth["target"]], truth["objects"])
 

@@ -18,16 +18,17 @@ from typing import NamedTuple
 import numpy as np
 
 from mis.errors import MisError
-from mis.samples import Sample
+from mis.samples import Sample, Wording
 
 ROWS = 32  # continuations that are read at once
 
 
 class Likelihood(NamedTuple):
-    """Log-likelihood of a text in nats, summed over its `tokens`."""
+    """Log-likelihood of a text in nats, summed over its `tokens`; `opening` is that of its opening, if it has one."""
 
     total: float
     tokens: int
+    opening: float = 0.0
 
     @property
     def mean(self) -> float:
@@ -203,11 +204,12 @@ def text_half(whole):
 
 
 def behind_pictures(
-    model, samples: Sequence[Sample], answers: Sequence[Sequence[str]], batch_size: int = 16
+    model, samples: Sequence[Sample], answers: Sequence[Sequence[Wording]], batch_size: int = 16
 ) -> list[list[Likelihood]]:
     """How likely `model`, a `mis.models.local.LocalModel`, gives each of a sample's answers; the end token included.
 
-    The pictures and the question of a sample are read once for all its answers.
+    The pictures and the question of a sample are read once for all its answers. Of an answer's opening those tokens
+    count that the whole answer begins with.
     """
     import torch
 
@@ -221,11 +223,15 @@ def behind_pictures(
             texts, inputs = model.inputs(batch)
             mask = inputs["attention_mask"]
             read = network.model(**inputs, position_ids=positions(mask), use_cache=True)
-            tails = []
+            tails, openings = [], []
             for text, each in zip(texts, given, strict=True):
-                tokens = answer_tokens(tokenizer, [text] * len(each), each)
-                tails.append([[*ids, tokenizer.eos_token_id] for ids in tokens])
-            found += follow(network.model.language_model, words, read, mask, tails)
+                wholes, begun = (
+                    answer_tokens(tokenizer, [text] * len(each), [getattr(answer, part) for answer in each])
+                    for part in Wording._fields
+                )
+                tails.append([[*ids, tokenizer.eos_token_id] for ids in wholes])
+                openings.append([_shared(pair) for pair in zip(wholes, begun, strict=True)])
+            found += follow(network.model.language_model, words, read, mask, tails, openings)
     return found
 
 
@@ -234,8 +240,15 @@ def positions(mask):
     return (mask.cumsum(-1) - 1).clamp(min=0)
 
 
-def follow(decoder, words, read, mask, tails: Sequence[Sequence[Sequence[int]]]) -> list[list[Likelihood]]:
-    """How likely each text goes on with each of its `tails`, ids of tokens.
+def follow(
+    decoder,
+    words,
+    read,
+    mask,
+    tails: Sequence[Sequence[Sequence[int]]],
+    openings: Sequence[Sequence[int]] | None = None,
+) -> list[list[Likelihood]]:
+    """How likely each text goes on with each of its `tails`, ids of tokens, of which `openings` are the openings.
 
     `read` is what the network made of the texts, padded on the left as `mask` (texts, length) says: last hidden state
     and cache. `decoder` is the language model without its head, `words` (vocabulary, width) the head in float32.
@@ -266,8 +279,9 @@ def follow(decoder, words, read, mask, tails: Sequence[Sequence[Sequence[int]]])
         kept = real.bool()
         values = torch.zeros(ids.shape, dtype=torch.float64, device=device)
         values[kept] = log_probabilities(states[kept], ids[kept], words).double()
-        for (length, text, place), total in zip(chunk, values.sum(dim=1).tolist(), strict=True):
-            found[text][place] = Likelihood(total, length)
+        for (length, text, place), total, each in zip(chunk, values.sum(dim=1).tolist(), values, strict=True):
+            opening = float(each[: openings[text][place]].sum()) if openings else 0.0
+            found[text][place] = Likelihood(total, length, opening)
     return found
 
 

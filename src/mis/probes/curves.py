@@ -2,8 +2,9 @@
 
 A point is an arm of which `probe_arm(development=True)` has measured the separation. What was varied is read off the
 configuration: the harmless pairs in an arm's mixture, its epochs (a further model entry with other epochs for the
-arm), and whether a label gives its verdict first or its reasons. The AUC is that of the likelihoods, the rates are
-those of the answers: MIS-easy and MIS-hard answered unsafely, harmless pairs flagged or refused.
+arm), and whether a label gives its verdict first or its reasons. `auc` is that of the likelihoods of whole answers,
+`opening` that of their openings (:mod:`mis.probes.separation`); the rates are those of the answers: MIS-easy and
+MIS-hard answered unsafely, harmless pairs flagged or refused.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from mis.settings import Settings
 from mis.store import write_csv_atomic
 from mis.taxonomy import FLAGGED, REFUSED, UNSAFE
 
-COLUMNS = ("what", "value", "arm", "model", "auc", "low", "high", "asr", "over_flagging")
+COLUMNS = (
+    "what", "value", "arm", "model", "auc", "low", "high", "opening", "opening_low", "opening_high", "asr",
+    "over_flagging",
+)  # fmt: skip
 ORDERS = {"mirage": "reasons first", "mirage_direct": "verdict first"}
 
 
@@ -35,7 +39,7 @@ def points(settings: Settings) -> list[tuple[str, str]]:
 
 
 def write_curves(settings: Settings, seed: int) -> Path:
-    """Write `R/development/curves.csv`; rates are in percent, the AUC with its interval."""
+    """Write `R/development/curves.csv`; rates are in percent, the AUCs with their intervals."""
     rows = []
     study = next(iter(settings.models))
     for model, arm in points(settings):
@@ -54,16 +58,16 @@ def write_curves(settings: Settings, seed: int) -> Path:
 
 
 def _measured(folder: Path) -> dict:
-    row = next(
-        r for r in _rows(folder / "separation_summary.csv") if (r["contrast"], r["score"]) == ("mis", "score_sum")
-    )
+    scores = {r["score"]: r for r in _rows(folder / "separation_summary.csv") if r["contrast"] == "mis"}
+    whole, opening = scores["score_sum"], scores["score_opening"]
     hazardous, harmless = CONTRASTS["mis"]
     answers = _rows(folder / "outcomes.csv")
     return {
-        **{name: row[name] for name in ("auc", "low", "high")},
+        **{name: whole[name] for name in ("auc", "low", "high")},
+        "opening": opening["auc"], "opening_low": opening["low"], "opening_high": opening["high"],
         "asr": _rate(answers, hazardous, {UNSAFE}),
         "over_flagging": _rate(answers, harmless, {FLAGGED, REFUSED}),
-    }
+    }  # fmt: skip
 
 
 def _rate(answers: list[dict], benchmarks: Sequence[str], outcomes: set[str]) -> float:

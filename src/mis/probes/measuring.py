@@ -14,13 +14,11 @@ from mis.judges import verdict_of
 from mis.judges.oracle import OracleJudge
 from mis.probes import BARE, CONTRASTS
 from mis.probes.knowledge import Meeting
+from mis.probes.separation import Answers
 from mis.samples import Response
 from mis.settings import Probes, Settings
 from mis.store import write_csv_atomic, write_text_atomic
 from mis.suites import load_samples
-
-# (answers that warn, answers that help) of a sample, by its truth.
-Answers = Callable[[dict], tuple[Sequence[str], Sequence[str]]]
 
 
 def probe_arm(

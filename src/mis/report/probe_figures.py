@@ -215,8 +215,10 @@ def _percent(cell: Cell | None) -> Measured | None:
 def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> list[Axes]:
     """What it takes, on the development split: a panel for each thing that was varied; numbers are joined by a line."""
     row = figure.subplots(1, len(curves), squeeze=False, sharey=True)[0]
-    lines = (("AUC", "auc", 1, "#333333", "o"), ("ASR, MIS", "asr", 100, "#D55E00", "s"),
+    lines = (("AUC, whole answers", "auc", 1, "#333333", "o"), ("AUC, openings", "opening", 1, "#999999", "D"),
+             ("ASR, MIS", "asr", 100, "#D55E00", "s"),
              ("harmless: flagged or refused", "over_flagging", 100, "#0072B2", "^"))  # fmt: skip
+    bounds = {"auc": ("low", "high"), "opening": ("opening_low", "opening_high")}
     for axes, (what, points) in zip(row, curves.items(), strict=True):
         points = sorted(points, key=_place)
         values = list(dict.fromkeys(point["value"] for point in points))
@@ -224,8 +226,9 @@ def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> 
         for label, column, scale, colour, marker in lines:
             y = np.array([number(point, column) / scale for point in points])
             error = None
-            if column == "auc":
-                error = [y - [number(p, "low") for p in points], [number(p, "high") for p in points] - y]
+            if column in bounds:
+                low, high = ([number(point, bound) for point in points] for bound in bounds[column])
+                error = [y - low, high - y]
             axes.errorbar(x, y, yerr=error, color=colour, marker=marker, markersize=4, linewidth=1.1, elinewidth=0.7,
                           capsize=2, linestyle="-" if _place(points[-1])[0] < np.inf else "", label=label)  # fmt: skip
         axes.axhline(0.5, color="#BBBBBB", linewidth=0.6, zorder=0)

@@ -99,7 +99,9 @@ CONTRASTS = {
 
 def _separation() -> Iterable[Column]:
     for contrast, head in CONTRASTS.items():
-        for part, score in (("seen", "score_sum"), ("by token", "score_mean"), ("blind", "blind_sum")):
+        for part, score in (
+            ("seen", "score_sum"), ("openings", "score_opening"), ("by token", "score_mean"), ("blind", "blind_sum"),
+        ):  # fmt: skip
             yield Column(f"{head}, AUC", part, lambda p, c=contrast, s=score: p.separation(c, s))
 
 
@@ -107,7 +109,8 @@ def _warnings() -> Iterable[Column]:
     for contrast in ("mis", "mssbench"):
         for side in ("hazardous", "harmless"):
             yield Column(f"{CONTRASTS[contrast]}, %", side,
-                         lambda p, c=contrast, s=side: p.separation(c, value=f"warns_{s}"), True)  # fmt: skip
+                         lambda p, c=contrast, s=side: p.separation(c, "score_opening", f"warns_{s}"),
+                         True)  # fmt: skip
 
 
 # Rates of the answers themselves, of `scores.csv`.
@@ -157,13 +160,14 @@ def _table4(name: str, sources: Sources) -> Table:
     """Separation of hazardous pairs from harmless ones, behind the pictures."""
     panels = {
         "Likelihood of a warning: hazardous pairs against harmless ones": _separation(),
-        "How often a warning is likelier than help": _warnings(),
+        "How often a warning's opening is likelier than help's": _warnings(),
         "What the answers do": _rates(sources),
     }
     notes = (
         "AUC of the log odds of a warning against help, among answers in the words of the training labels; 0.5 is "
-        "chance; interval over relations. Seen: behind the pictures; by token: likelihoods are means over tokens; "
-        "blind: the same question and answers without the pictures, which is what the words alone tell.",
+        "chance; interval over relations. Seen: behind the pictures; openings: each answer only as far as it is clear "
+        "whether it warns or helps; by token: likelihoods are means over tokens; blind: the same question and answers "
+        "without the pictures, which is what the words alone tell.",
         "Answers: judged, in percent of all responses, those without a verdict included. ASR and over-flagging belong "
         "together: an arm that warns about everything reaches the best of the one and the worst of the other.",
     )

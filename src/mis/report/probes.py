@@ -118,7 +118,8 @@ COLUMNS = {
     "separation_summary.csv": ("contrast", "score", "auc", "low", "high", "warns_hazardous", "warns_harmless"),
     "ability.csv": ("measure", "n", "value", "low", "high"),
     # Points on the development split (`mis.probes.curves`): `value` of `what` was varied; rates by likelihood, percent.
-    "development": ("what", "value", "arm", "auc", "low", "high", "asr", "over_flagging"),
+    "development": ("what", "value", "arm", "auc", "low", "high", "opening", "opening_low", "opening_high", "asr",
+                    "over_flagging"),
 }  # fmt: skip
 
 
