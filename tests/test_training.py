@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from isolated import CONFIG, mis
+from isolated import CONFIG, Command, mis
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor, InternVLForConditionalGeneration
@@ -638,3 +638,21 @@ def test_a_base_can_be_taken_from_a_folder(smoke_run, tmp_path):
     raw["models"]["internvl_mini"]["source"] = str(tmp_path / "nowhere")
     with pytest.raises(MisError, match="nowhere is not a folder"):
         take(configuration.validate(raw), "internvl_mini", tmp_path / "lock.json")
+
+
+def test_two_models_of_the_same_making_are_made_once(smoke_run, run):
+    """Begun side by side, as a run with free cores begins them: the second waits for the first one's weights."""
+    raw = configuration.load(CONFIG).model_dump(mode="json")
+    raw["models"]["twin"] = raw["models"][MODEL]
+    config = run / "twins.yaml"
+    config.write_text(json.dumps(raw))
+    shutil.rmtree(run / "build" / "smoke" / "cache")
+    both = [Command(run, "pretrain", name, "--seed", 0, "--config", config) for name in (MODEL, "twin")]
+    ended = [command.end() for command in both]
+    assert [each.code for each in ended] == [0, 0], [each.text for each in ended]
+    said = [each.text for each in ended]
+    assert sum("pre-training (not in" in text for text in said) == 1, said
+    assert sum("is being made by another process" in text and "taken from the cache" in text for text in said) == 1
+    assert contents(arm_folder(run, "base")) == contents(arm_folder(smoke_run, "base"))
+    twin = run / "build" / "smoke" / "models" / "twin" / "seed0" / "base"
+    assert contents(twin) == contents(arm_folder(run, "base"))
