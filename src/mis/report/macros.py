@@ -31,7 +31,7 @@ from mis.probes.knowing import CONTROL, FULL, REVISED
 from mis.report import names
 from mis.report.audit import Audit, audit
 from mis.report.probe_tables import ORDERS
-from mis.report.probes import ARMS_TEMPLATE, Measured, Probed
+from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, measured
 from mis.report.reference import machine, timings
 from mis.report.rendering import escape_latex
 from mis.report.reported import ReportError, read_csv, repository_root
@@ -411,6 +411,16 @@ class Numbers:
         return "above chance" if found.low > 0.5 else "below chance" if found.high < 0.5 else (
             "not distinguishable from chance")  # fmt: skip
 
+    def curve(self, what: str, value: str, column: str) -> str:
+        """A point of the curves on the development split: an AUC ("auc", "opening"), or a rate in percent."""
+        if not self.sources.probes.development:
+            return NOT_RUN
+        _known("column of the curves", column, (*BOUNDS, "asr", "over_flagging"))
+        points = {(row["what"], row["value"]): row for row in self.sources.probes.development}
+        _known("point of the curves", f"{what}: {value}", [": ".join(point) for point in points])
+        found = measured(points[what, value], column)
+        return _auc(found) if column in BOUNDS else rf"{found.value:.0f}\,\%"
+
     def perplexity(self, arm: str) -> str:
         found = self._probed(arm).ability("nats_per_token")
         return NOT_RUN if found is None else f"{math.exp(found.value):.1f}"
@@ -554,6 +564,7 @@ _AT: dict[str, Macro] = {
     "Behaviour": Macro(("arm", "verdict", "outcome"), Numbers.behaviour),
     "Separation": Macro(_SEPARATION, Numbers.separation),
     "AgainstChance": Macro(_SEPARATION, Numbers.against_chance),
+    "Curve": Macro(("what", "value", "column"), Numbers.curve),
     "Perplexity": Macro(("arm",), Numbers.perplexity),
     "GeneralQuestions": Macro(("arm",), Numbers.general_questions),
     "LanguageModel": Macro((), Numbers.language_model),

@@ -15,7 +15,7 @@ from mis.probes.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, REFU
 from mis.report.colours import COLOURS
 from mis.report.drawing import footer, nothing
 from mis.report.probe_tables import ABILITY, ORDERS
-from mis.report.probes import ARMS_TEMPLATE, Measured, Probed, number, roc
+from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, measured, roc
 from mis.report.scores import Cell
 from mis.report.sources import Sources
 
@@ -218,17 +218,16 @@ def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> 
     lines = (("AUC, whole answers", "auc", 1, "#333333", "o"), ("AUC, openings", "opening", 1, "#999999", "D"),
              ("ASR, MIS", "asr", 100, "#D55E00", "s"),
              ("harmless: flagged or refused", "over_flagging", 100, "#0072B2", "^"))  # fmt: skip
-    bounds = {"auc": ("low", "high"), "opening": ("opening_low", "opening_high")}
     for axes, (what, points) in zip(row, curves.items(), strict=True):
         points = sorted(points, key=_place)
         values = list(dict.fromkeys(point["value"] for point in points))
         x = [values.index(point["value"]) for point in points]
         for label, column, scale, colour, marker in lines:
-            y = np.array([number(point, column) / scale for point in points])
+            found = [measured(point, column) for point in points]
+            y = np.array([each.value / scale for each in found])
             error = None
-            if column in bounds:
-                low, high = ([number(point, bound) for point in points] for bound in bounds[column])
-                error = [y - low, high - y]
+            if column in BOUNDS:
+                error = [y - [each.low for each in found], [each.high for each in found] - y]
             axes.errorbar(x, y, yerr=error, color=colour, marker=marker, markersize=4, linewidth=1.1, elinewidth=0.7,
                           capsize=2, linestyle="-" if _place(points[-1])[0] < np.inf else "", label=label)  # fmt: skip
         axes.axhline(0.5, color="#BBBBBB", linewidth=0.6, zorder=0)

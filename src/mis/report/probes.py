@@ -123,6 +123,10 @@ COLUMNS = {
 }  # fmt: skip
 
 
+# An AUC of the curves -> the columns of its interval.
+BOUNDS = {"auc": ("low", "high"), "opening": ("opening_low", "opening_high")}
+
+
 def number(row: dict[str, str], column: str) -> float:
     """A cell as a number; the error names the file and the line."""
     try:
@@ -130,6 +134,11 @@ def number(row: dict[str, str], column: str) -> float:
     except ValueError:
         place = f"{row['path']}, line {row['line']}"
         raise ReportError(f"{place}: {column} is {row[column]!r}, not a number; run `mis probe` again") from None
+
+
+def measured(point: dict[str, str], column: str) -> Measured:
+    """A value of the curves; with its interval, if it is an AUC."""
+    return Measured(number(point, column), *(number(point, bound) for bound in BOUNDS.get(column, ())))
 
 
 class Probes:
