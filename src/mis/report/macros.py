@@ -411,15 +411,16 @@ class Numbers:
         return "above chance" if found.low > 0.5 else "below chance" if found.high < 0.5 else (
             "not distinguishable from chance")  # fmt: skip
 
-    def curve(self, what: str, value: str, column: str) -> str:
-        """A point of the curves on the development split: an AUC ("auc", "opening"), or a rate in percent."""
-        if not self.sources.probes.development:
-            return NOT_RUN
+    def curve(self, what: str, column: str) -> str:
+        """A curve on the development split, its points in order: AUCs ("auc", "opening"), or rates in percent."""
         _known("column of the curves", column, (*BOUNDS, "asr", "over_flagging"))
-        points = {(row["what"], row["value"]): row for row in self.sources.probes.development}
-        _known("point of the curves", f"{what}: {value}", [": ".join(point) for point in points])
-        found = measured(points[what, value], column)
-        return _auc(found) if column in BOUNDS else rf"{found.value:.0f}\,\%"
+        curves = self.sources.probes.curves
+        if not curves:
+            return NOT_RUN
+        _known("curve", what, curves)
+        found = [(point["value"], measured(point, column)) for point in curves[what]]
+        shown = [_auc(each) if column in BOUNDS else rf"{each.value:.0f}\,\%" for _, each in found]
+        return ", ".join(f"{text} [{escape_latex(value)}]" for text, (value, _) in zip(shown, found, strict=True))
 
     def perplexity(self, arm: str) -> str:
         found = self._probed(arm).ability("nats_per_token")
@@ -564,7 +565,7 @@ _AT: dict[str, Macro] = {
     "Behaviour": Macro(("arm", "verdict", "outcome"), Numbers.behaviour),
     "Separation": Macro(_SEPARATION, Numbers.separation),
     "AgainstChance": Macro(_SEPARATION, Numbers.against_chance),
-    "Curve": Macro(("what", "value", "column"), Numbers.curve),
+    "Curve": Macro(("what", "column"), Numbers.curve),
     "Perplexity": Macro(("arm",), Numbers.perplexity),
     "GeneralQuestions": Macro(("arm",), Numbers.general_questions),
     "LanguageModel": Macro((), Numbers.language_model),

@@ -15,7 +15,7 @@ from mis.probes.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, REFU
 from mis.report.colours import COLOURS
 from mis.report.drawing import footer, nothing
 from mis.report.probe_tables import ABILITY, ORDERS
-from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, measured, roc
+from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, measured, on_axis, roc
 from mis.report.scores import Cell
 from mis.report.sources import Sources
 
@@ -173,9 +173,7 @@ def _figure_s4(sources: Sources) -> Figure:
     if not sources.probes.all:
         return _no_data("S4", sources)
     probed = [each for each in _first_model(sources) if each.arm != BARE]
-    curves: dict[str, list[dict[str, str]]] = {}
-    for row in sources.probes.development:
-        curves.setdefault(row["what"], []).append(row)
+    curves = sources.probes.curves
     figure = plt.figure(figsize=(7.2, 2.9 + (2.5 if curves else 0)), layout="constrained")
     parts = figure.subfigures(2 if curves else 1, 1, squeeze=False, height_ratios=[2.9, 2.5] if curves else None)[:, 0]
     left, middle, rates = parts[0].subplots(1, 3, width_ratios=[1, 1, 1.15])
@@ -219,7 +217,6 @@ def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> 
              ("ASR, MIS", "asr", 100, "#D55E00", "s"),
              ("harmless: flagged or refused", "over_flagging", 100, "#0072B2", "^"))  # fmt: skip
     for axes, (what, points) in zip(row, curves.items(), strict=True):
-        points = sorted(points, key=_place)
         values = list(dict.fromkeys(point["value"] for point in points))
         x = [values.index(point["value"]) for point in points]
         for label, column, scale, colour, marker in lines:
@@ -229,7 +226,7 @@ def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> 
             if column in BOUNDS:
                 error = [y - [each.low for each in found], [each.high for each in found] - y]
             axes.errorbar(x, y, yerr=error, color=colour, marker=marker, markersize=4, linewidth=1.1, elinewidth=0.7,
-                          capsize=2, linestyle="-" if _place(points[-1])[0] < np.inf else "", label=label)  # fmt: skip
+                          capsize=2, linestyle="-" if on_axis(points[-1])[0] < np.inf else "", label=label)  # fmt: skip
         axes.axhline(0.5, color="#BBBBBB", linewidth=0.6, zorder=0)
         axes.set_xticks(range(len(values)), values)
         axes.set_xlim(-0.4, len(values) - 0.6)
@@ -239,14 +236,6 @@ def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> 
     row[0].set_title("What it takes: development split", loc="left")
     row[-1].legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=6.5)
     return list(row)
-
-
-def _place(point: Mapping[str, str]) -> tuple[float, str]:
-    """Numbers in their order, then words."""
-    try:
-        return float(point["value"]), ""
-    except ValueError:
-        return float("inf"), point["value"]
 
 
 PROBE_FIGURES: dict[str, Callable[[Sources], Figure]] = {"S3": _figure_s3, "S4": _figure_s4}

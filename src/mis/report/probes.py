@@ -167,6 +167,22 @@ class Probes:
         paths = sorted(layout.development(self.settings).glob("*.csv"))
         return [{**row, "path": str(path)} for path in paths for row in read_csv(path, COLUMNS["development"])]
 
+    @cached_property
+    def curves(self) -> dict[str, list[dict[str, str]]]:
+        """The points of each curve, numbers in their order, then words."""
+        curves: dict[str, list[dict[str, str]]] = {}
+        for row in self.development:
+            curves.setdefault(row["what"], []).append(row)
+        return {what: sorted(points, key=on_axis) for what, points in curves.items()}
+
+
+def on_axis(point: dict[str, str]) -> tuple[float, str]:
+    """Where a point of a curve stands on its axis: numbers in their order, then words."""
+    try:
+        return float(point["value"]), ""
+    except ValueError:
+        return float("inf"), point["value"]
+
 
 def roc(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(share of negatives, share of positives) at or above each threshold, from (0, 0) to (1, 1); ties are one step."""
