@@ -124,7 +124,7 @@ def test_with_adapters_the_projector_is_trained_whole_and_the_rest_where_they_ar
     study["models"]["internvl_mini"]["pretraining"]["lora"] = {"rank": 2, "alpha": 4, "targets": ["q_proj"]}
     study["models"]["internvl_mini"]["pretraining"]["assistant_stage"]["learning_rate"] = 0.05
     out = pretrain(validate(study), "internvl_mini", 0)
-    (eyes,) = (tmp_path / "cache" / "eyes").iterdir()
+    (eyes,) = (tmp_path / "cache" / "eyes").glob("*/")  # a lock lies beside it
     seen = load_file(eyes / "eyes.safetensors")
     weights = load_file(out / "model.safetensors")
     assert {value.dtype for value in weights.values()} == {torch.bfloat16}
