@@ -10,6 +10,7 @@ MIS-hard answered unsafely, harmless pairs flagged or refused.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,6 +53,8 @@ def write_curves(settings: Settings, seed: int) -> Path:
             rows.append({"what": "epochs", "value": f"{settings.arm_training(model, arm).epochs:g}", **row})
         if model == study and arm in ORDERS:
             rows.append({"what": "label", "value": ORDERS[arm], **row})
+    counts = Counter(row["what"] for row in rows)
+    rows = [row for row in rows if counts[row["what"]] > 1]  # a single point varies nothing
     path = layout.development(settings) / "curves.csv"
     write_csv_atomic(path, rows, COLUMNS)
     return path
