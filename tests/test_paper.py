@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_probe_report import write_probes
+from test_probe_report import write_development, write_probes
 
 from mis import layout
 from mis.benchmarks import BENCHMARKS, GENERAL
@@ -255,6 +255,7 @@ def checkout(tmp_path: Path) -> Path:
                       json.dumps({"source": {"gguf": {"name": "SmolLM2-135M-Instruct.Q4_1.gguf"}}}))  # fmt: skip
     small = committed(root, "small")
     write_probes(small, "smollm_mini")
+    write_development(small)
     write_csv_atomic(folder / "small" / "scores.csv", [
         {"artifact": "small", "model": "smollm_mini", "method": arm, "benchmark": b.name, "split": b.split,
          "metric": metric, "unit": "percent", "direction": direction, "value": 25, "note": "", "seed": 0, "n": 40,
@@ -280,10 +281,14 @@ def test_the_section_about_the_small_scale_reads_what_is_committed(settings, che
     assert answers["KnowledgeAt/small/bare/safe or dangerous/control"] == "0.85 [0.80, 0.90]"
     assert answers["BehaviourAt/small/bare/hazardous/helps"].startswith(r"95.0\,\% (")
     assert answers["PerplexityAt/small/base"] == "22.2"
+    assert answers["CurveAt/small/label/asr"] == r"10\,\% [reasons first], 15\,\% [verdict first]"
+    assert answers["CurveAt/small/benign pairs/opening"].startswith("0.50 [0.40, 0.60] [250], 0.50")
     assert answers["ScoreCIAt/small/mirage/mis/hard/asr"] == r"25.0\,\% (14.2--40.2)"
     own = len((ROOT / "results" / "reference" / "mini" / "claims.csv").read_text(encoding="utf-8").splitlines()) - 1
     assert answers["SameVerdictsAt/small"] == f"{own} of {own}"
     numbers = Numbers(settings, root=checkout).at("small")
+    with pytest.raises(ReportError, match="no curve 'size'; known: benign pairs, label"):
+        numbers.curve("size", "auc")
     with pytest.raises(ReportError, match="no arm that was probed 'mirage_star'; known: bare, base"):
         numbers.knowledge("mirage_star", "safe or dangerous", "full")
 
