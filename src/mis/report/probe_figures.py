@@ -146,17 +146,14 @@ def _figure_s3(sources: Sources) -> Figure:
 
 def _roc(axes: Axes, probed: list[Probed], contrast: str) -> None:
     for i, each in enumerate(probed):
-        found = each.separation(contrast)
         for k, (scores, hazardous) in enumerate(each.separated(CONTRASTS[contrast])):
             axes.plot(*roc(scores, hazardous), color=COLOURS.get(each.arm, "#999999"), linewidth=1.2,
-                      linestyle=_DASHES[i % len(_DASHES)],
-                      label=f"{each.label}  {found.value:.2f}" if found and not k else None)  # fmt: skip
+                      linestyle=_DASHES[i % len(_DASHES)], label=each.label if not k else None)  # fmt: skip
     axes.plot([0, 1], [0, 1], color="#BBBBBB", linewidth=0.6, zorder=0)
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_xticks([0, 0.5, 1])
     axes.set_yticks([0, 0.5, 1])
     axes.set_xlabel("harmless above threshold")
-    axes.legend(loc="lower right", fontsize=5.8, handlelength=2.2, labelspacing=0.25, borderaxespad=0.1)
 
 
 _RATES = (
@@ -182,6 +179,12 @@ def _figure_s4(sources: Sources) -> Figure:
     left.set_ylabel("hazardous above threshold")
     _roc(middle, probed, "mssbench")
     middle.set_title("MSSBench", loc="left")
+    aucs = {each.label: [each.separation(contrast) for contrast in ("mis", "mssbench")] for each in probed}
+    lines, labels = left.get_legend_handles_labels()
+    labels = [f"{label}  {', '.join(f'{found.value:.2f}' for found in aucs[label] if found)}" for label in labels]
+    below = left.legend(lines, labels, loc="upper center", bbox_to_anchor=(1.1, -0.24), ncols=3, fontsize=6,
+                        handlelength=2.2, columnspacing=0.8, handletextpad=0.4)  # fmt: skip
+    below.set_in_layout(False)  # it is of both ROCs: wider than the one that it hangs on
     for i, (label, where, marker, colour) in enumerate(_RATES):
         for place, each in enumerate(probed):
             found = _percent(sources.scores.get(each.model, each.arm, *where))
@@ -200,8 +203,8 @@ def _figure_s4(sources: Sources) -> Figure:
         axes += _development(parts[1], curves)
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)
-    more = " Below, on the development split: shares by likelihood, over what was varied in MIRage." if curves else ""
-    footer(figure, sources, "Score: log odds of a warning against help, behind the pictures; beside an arm its AUC."
+    more = " Below, on the development split: what was varied in MIRage, AUCs and shares of answers." if curves else ""
+    footer(figure, sources, "Score: log odds of a warning against help, behind the pictures; beside an arm its AUCs."
            f"{more} Bars: {sources.interval_name}. Not in the paper.")  # fmt: skip
     return figure
 
