@@ -29,7 +29,7 @@ from mis.training.parts import freeze, prefixes
 from mis.training.train import locate
 
 
-class Arm:
+class Steps:
     """An arm's first steps with one implementation of attention."""
 
     def __init__(self, settings: Settings, model: str, arm: str, attention: str, steps: int):
@@ -80,13 +80,13 @@ def main() -> None:
     options = parser.parse_args()
     settings = load(options.config)
     torch.set_num_threads(settings.training.threads)
-    arms = {name: Arm(settings, options.model, options.arm, name, options.steps) for name in options.attention}
-    for arm in arms.values():
-        arm.seconds()  # the first round pays for what is set up once
+    by_name = {name: Steps(settings, options.model, options.arm, name, options.steps) for name in options.attention}
+    for steps in by_name.values():
+        steps.seconds()  # the first round pays for what is set up once
     rounds = []
-    print(*arms)
+    print(*by_name)
     for _ in range(options.rounds):
-        rounds.append([arm.seconds() for arm in arms.values()])
+        rounds.append([steps.seconds() for steps in by_name.values()])
         print(*(f"{each:.2f}" for each in rounds[-1]), flush=True)
     medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
     print("median", *(f"{each:.2f} ({each / medians[0]:.2f})" for each in medians))

@@ -8,7 +8,7 @@ choice was made before any score was seen.
 
 After a first run `score_opening` came in beside them, and is not in the ROC: the same four answers, each only as far as
 it is clear whether it warns or helps. The danger in the warnings is a general one, which no label names, so whole ones
-are unlikely for every sample; the odds of the openings are nearer to how often an arm's own answers warn.
+are unlikely for every sample. No level is a rate of answers: of each form one wording stands for all.
 
 Each answer names what the pictures show, so words alone may tell a hazardous pair. `blind_sum` is the score of the same
 question and answers without the pictures: what is beyond its AUC comes from sight.

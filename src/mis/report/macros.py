@@ -31,7 +31,7 @@ from mis.probes.knowing import CONTROL, FULL, REVISED
 from mis.report import names
 from mis.report.audit import Audit, audit
 from mis.report.probe_tables import ORDERS
-from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, measured
+from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, curve_value
 from mis.report.reference import machine, timings
 from mis.report.rendering import escape_latex
 from mis.report.reported import ReportError, read_csv, repository_root
@@ -418,7 +418,7 @@ class Numbers:
         if not curves:
             return NOT_RUN
         _known("curve", what, curves)
-        found = [(point["value"], measured(point, column)) for point in curves[what]]
+        found = [(point["value"], curve_value(point, column)) for point in curves[what]]
         shown = [_auc(each) if column in BOUNDS else rf"{each.value:.0f}\,\%" for _, each in found]
         return ", ".join(f"{text} [{escape_latex(value)}]" for text, (value, _) in zip(shown, found, strict=True))
 

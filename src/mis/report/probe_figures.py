@@ -15,7 +15,7 @@ from mis.probes.knowledge import BENIGN, EMPTY, EXCEPTED, HAZARDOUS, HELPS, REFU
 from mis.report.colours import COLOURS
 from mis.report.drawing import footer, nothing
 from mis.report.probe_tables import ABILITY, ORDERS
-from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, measured, on_axis, roc
+from mis.report.probes import ARMS_TEMPLATE, BOUNDS, Measured, Probed, curve_value, on_axis, roc
 from mis.report.scores import Cell
 from mis.report.sources import Sources
 
@@ -223,7 +223,7 @@ def _development(figure: Figure, curves: Mapping[str, list[dict[str, str]]]) -> 
         values = list(dict.fromkeys(point["value"] for point in points))
         x = [values.index(point["value"]) for point in points]
         for label, column, scale, colour, marker in lines:
-            found = [measured(point, column) for point in points]
+            found = [curve_value(point, column) for point in points]
             y = np.array([each.value / scale for each in found])
             error = None
             if column in BOUNDS:

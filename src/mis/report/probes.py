@@ -117,12 +117,10 @@ COLUMNS = {
     "separation.csv": ("benchmark", "hazardous", "score_sum", "blind_sum"),
     "separation_summary.csv": ("contrast", "score", "auc", "low", "high", "warns_hazardous", "warns_harmless"),
     "ability.csv": ("measure", "n", "value", "low", "high"),
-    # Points on the development split (`mis.probes.curves`): `value` of `what` was varied; rates by likelihood, percent.
+    # Points on the development split (`mis.probes.curves`): `value` of `what` was varied; rates in percent.
     "development": ("what", "value", "arm", "auc", "low", "high", "opening", "opening_low", "opening_high", "asr",
                     "over_flagging"),
 }  # fmt: skip
-
-
 # An AUC of the curves -> the columns of its interval.
 BOUNDS = {"auc": ("low", "high"), "opening": ("opening_low", "opening_high")}
 
@@ -136,7 +134,7 @@ def number(row: dict[str, str], column: str) -> float:
         raise ReportError(f"{place}: {column} is {row[column]!r}, not a number; run `mis probe` again") from None
 
 
-def measured(point: dict[str, str], column: str) -> Measured:
+def curve_value(point: dict[str, str], column: str) -> Measured:
     """A value of the curves; with its interval, if it is an AUC."""
     return Measured(number(point, column), *(number(point, bound) for bound in BOUNDS.get(column, ())))
 
